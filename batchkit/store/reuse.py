@@ -288,16 +288,16 @@ _ORIGINS: Final = (
     f" AND EXISTS (SELECT 1 FROM results WHERE results.shard_id = shards.id AND {_OF_OTHERS.format('results')})"
 )
 _NOT_OF_OTHERS: Final = (
-    "NOT EXISTS (SELECT 1 FROM results WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq"  # noqa: S608
+    "NOT EXISTS (SELECT 1 FROM results WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq"  # noqa: S608 - constants
     f" AND {_OF_OTHERS.format('results')})"
 )
 _UNUSED_BODIES: Final = (
-    "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id)"  # noqa: S608
+    "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id)"  # noqa: S608 - constants
     f" AND {_NOT_OF_OTHERS}"
 )
 #: Of workloads that were cleaned before, only what this one has reused: others may have millions of such answers.
 _UNUSED_KEPT_BODIES: Final = (
-    "DELETE FROM bodies WHERE (shard_id, seq) IN (SELECT mine.shard_id, mine.body_seq FROM results AS mine"  # noqa: S608
+    "DELETE FROM bodies WHERE (shard_id, seq) IN (SELECT mine.shard_id, mine.body_seq FROM results AS mine"  # noqa: S608 - constants
     " WHERE mine.workload_id = :workload_id AND mine.body_seq IS NOT NULL"
     f" AND mine.shard_id IN (SELECT shard_id FROM cleaned_shards)) AND {_NOT_OF_OTHERS}"
 )

@@ -10,6 +10,7 @@ from msgspec import structs
 from batchkit.models import RefusalKind, ShardState
 from batchkit.provider.groq.client import GroqProvider
 from batchkit.steps import answers, attach, merge, submit
+from batchkit.steps.request_digests import RequestDigests
 from batchkit.store import batches, shards
 
 if TYPE_CHECKING:
@@ -113,6 +114,13 @@ def _create_again_after_any_error() -> None:
     GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign] # a planted bug
 
 
+def _believe_that_all_ask_the_same() -> None:
+    def of_lines(_digests: RequestDigests, lines: list[bytes], *, block: bytes = b"") -> list[bytes | None]:
+        return [b"the same" for _ in lines or block]
+
+    RequestDigests.of_lines = of_lines  # type: ignore[assignment,method-assign] # a planted bug
+
+
 PLANTED_BUGS = {
     "a creation is repeated after an unexpected error": PlantedBug(
         _create_again_after_any_error, "bought_twice", dies_at="call POST /batches, answer read", meets_error=True
@@ -130,6 +138,9 @@ PLANTED_BUGS = {
         _create_first_and_write_it_down_later, "bought_twice", dies_at="call POST /batches, answer read"
     ),
     "answers are matched by position": PlantedBug(_match_by_position, "wrong_rows"),
+    "an answer to another question is reused": PlantedBug(
+        _believe_that_all_ask_the_same, "wrong_rows", scenario="annotate with reuse, clean, export"
+    ),
     "a later error overwrites a success": PlantedBug(
         _let_later_errors_win, "lost", trouble="repeated and unknown lines"
     ),
