@@ -220,7 +220,8 @@ def test_a_slow_file_does_not_delay_the_others(timed, monkeypatch):
 
 def test_only_a_few_shards_of_a_wave_wait_for_held_rows(timed, monkeypatch):
     """Each waits as long as a lock may; the holder is named after two of them, and all are merged once the rows are free."""
-    waited, shown = [], []
+    waited: list[int] = []
+    shown: list[int] = []
     merge_once = merge._merge_once
 
     def held(context, workload, fetched, **options):
