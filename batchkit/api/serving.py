@@ -283,7 +283,7 @@ class Schedule:
         if progress.is_finished:
             return _Advanced(progress, on_finished(runner, progress))
         trouble = runner.trouble(workload.id)
-        return _Advanced(progress, trouble=None if trouble is None else trouble.what)
+        return _Advanced(progress, trouble=action.outage if trouble is None else trouble.what)
 
     def _handle_until(self, moment: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Handle tasks as they end, until ``is_over``, a moment of ``time.monotonic``, or the wish to end."""

@@ -142,7 +142,7 @@ class Drive:
         if report.refused is not None:
             raise report.refused
         if self._until is DriveUntil.ONE_PASS or self._is_submitted(progress):
-            return Done(progress)
+            return Done(progress, report.outage)
         return _PassEnd(report, progress, now, self._pending.next_at(self.workload_id, now))
 
     def _wait_for(self, ended: _PassEnd) -> Wait | Done:
@@ -186,6 +186,7 @@ class _Pass:
         self._waves: Waves = ()
         self._submits = pending.submits(workload_id)
         self._is_resubmitted = False
+        self._are_merges_over = False
 
     def next(self) -> Waves:
         """Return the next waves; empty when the pass is over. Raises the error of a wave that ends the pass."""
@@ -199,7 +200,7 @@ class _Pass:
         return self._waves
 
     def _next_waves(self) -> Waves:
-        waves = self._pending.merges(self._workload_id)
+        waves = () if self._are_merges_over else self._pending.merges(self._workload_id)
         if self.total.refused is not None:
             return waves
         if not waves and not self._is_resubmitted:
@@ -216,12 +217,21 @@ class _Pass:
         error = next((outcome for outcome in outcomes if isinstance(outcome, Exception)), None)
         if error is not None:
             self.total += self._refusal_of(error)
+        # Files that fail are soon due again: with many of them this pass, and with it the polls, would never end.
+        self._are_merges_over = self.total.refused is None and self._merged_nothing(outcomes)
         if self.total.refused is not None:
             return
         did_submit = self._waves[-1].kind is WaveKind.SUBMIT
         self._submits = self._pending.submits(self._workload_id)
         if self._submits and did_submit:
             self.total += self._pending.probe_between_submits(self._workload_id)
+
+    def _merged_nothing(self, outcomes: Sequence[WaveOutcome]) -> bool:
+        """Return whether there were waves of merging, and none of them merged a shard."""
+        merges = [outcome for wave, outcome in zip(self._waves, outcomes, strict=True) if wave.kind is WaveKind.MERGE]
+        return bool(merges) and not any(
+            isinstance(merge, StepReport) and merge.counts.get("merged") for merge in merges
+        )
 
     def _refusal_of(self, error: Exception) -> StepReport:
         """Return a report of the first refusal of the account; raise any other error, which ends the pass."""

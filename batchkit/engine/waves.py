@@ -47,9 +47,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The drive has ended; ``progress`` is the last snapshot. It may be unfinished: see ``DriveUntil`` and ``stop_at``."""
+    """The drive has ended; ``progress`` is the last snapshot. It may be unfinished: see ``DriveUntil`` and ``stop_at``.
+
+    ``outage`` is what some work of a single pass had to wait for (see ``StepReport``).
+    """
 
     progress: Progress
+    outage: str | None = None
 
 
 class DriveUntil(StrEnum):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit.answers import check_for
-from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
+from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, StateConflict
 from batchkit.files.spool import sha256_of
 from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, ShardState
 from batchkit.sharding import longer_window, smaller_shard
@@ -29,7 +29,7 @@ from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import keeps_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
     from sqlalchemy.engine import Connection
@@ -44,6 +44,8 @@ _FETCHES = 3
 _MOST_PROBES = 5
 #: When no file has arrived for this long, the call ends without the files that are still being fetched.
 _SLOW_SECONDS = 10.0
+#: After so many shards in a row whose rows another session holds, the others are not tried in this call.
+_MOST_HELD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,12 @@ def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sha
     """Merge claimed shards: fetch files in parallel, and merge each shard when its files are complete.
 
     A file that takes far longer than the others is not waited for: its transfer continues, and a later call for its shard
-    uses it. Raises ``AccountRefused`` and ``SpoolError``; after other errors the shard is tried again later.
+    uses it. While another session holds the rows, only a few shards wait for it. Raises ``AccountRefused`` and ``SpoolError``; after other errors the shard is tried again later.
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
     report = StepReport({})
+    held = 0
     coming: dict[Future[_Fetched | StepReport], ShardId] = {
         context.fetches.begin(shard_id, partial(_fetch, context, workload, shard_id)): shard_id
         for shard_id in shard_ids
@@ -76,21 +79,28 @@ def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sha
     while coming and not context.stopping.is_set():
         arrived, _ = wait(coming, timeout=_SLOW_SECONDS, return_when=FIRST_COMPLETED)
         if not arrived:
-            return report + _leave_running(context, list(coming.values()))
+            count = len(coming)
+            noun = "file is" if count == 1 else "files are"
+            _keep(context, coming.values())
+            return report + StepReport({"still fetching": count}, (f"{count} slow {noun} still on the way",))
         for future in arrived:
             if context.stopping.is_set():
                 break
-            report += _merge_fetched(context, workload, coming.pop(future), future)
+            merged = _merge_fetched(context, workload, coming.pop(future), future)
+            held = held + 1 if isinstance(merged.error, RowsHeld) else 0
+            report += merged
+            if held == _MOST_HELD and coming:
+                # Each would wait for the same session: the user hears of it first.
+                _keep(context, coming.values())
+                return report + StepReport({"postponed": len(coming)})
     return report
 
 
-def _leave_running(context: StepContext, shard_ids: Sequence[ShardId]) -> StepReport:
-    """Keep the leases of shards whose files are still being fetched; they are due again a little later."""
+def _keep(context: StepContext, shard_ids: Iterable[ShardId]) -> None:
+    """Keep the leases of shards whose files may still be on the way; they are due again a little later."""
     with context.store.write() as connection:
         for shard_id in shard_ids:
             shard_leases.delay(connection, context.owner, shard_id, context.clock() + _SLOW_SECONDS)
-    noun = "file is" if len(shard_ids) == 1 else "files are"
-    return StepReport({"still fetching": len(shard_ids)}, (f"{len(shard_ids)} slow {noun} still on the way",))
 
 
 def _merge_fetched(

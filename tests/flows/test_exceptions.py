@@ -13,8 +13,9 @@ from batchkit.api import several
 from batchkit.api.serving import Schedule
 from batchkit.engine.observer import Observer
 from batchkit.engine.runtime import Runner
+from batchkit.errors import RowsHeld
 from batchkit.evaluation import runs
-from batchkit.steps import submit
+from batchkit.steps import merge, submit
 from batchkit.steps.split import SplitOptions
 from batchkit.store import workloads
 from tests.flows.support import wait_until
@@ -111,6 +112,21 @@ def serve(settings, stands) -> list[str]:
         if stands("b"):
             break
     return notes
+
+
+def test_serve_says_who_holds_the_rows_of_a_workload(settings, stands, monkeypatch):
+    """A pass ends without an error when only some work waits for another session; the other workload is finished."""
+    merge_once = merge._merge_once
+
+    def held(context, workload, *rest, **options):
+        if workload.name == "a":
+            raise RowsHeld("process 77 holds the rows of requests")
+        return merge_once(context, workload, *rest, **options)
+
+    monkeypatch.setattr(merge, "_merge_once", held)
+    notes = serve(settings, stands)
+    assert stands("b")
+    assert any(note.startswith("a: merging shard") and "process 77" in note for note in notes), notes
 
 
 def watch(settings, _stands) -> list[str]:

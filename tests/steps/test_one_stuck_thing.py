@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RateLimited, RowsHeld, StateConflict
+from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RateLimited, RowsHeld, StateConflict, TornDownload
 from batchkit.models import ShardState
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
 from batchkit.store import shard_leases, shards, workloads
@@ -218,6 +218,31 @@ def test_a_slow_file_does_not_delay_the_others(timed, monkeypatch):
     assert len(downloads) == len(set(downloads)) == 8
 
 
+def test_only_a_few_shards_of_a_wave_wait_for_held_rows(timed, monkeypatch):
+    """Each waits as long as a lock may; the holder is named after two of them, and all are merged once the rows are free."""
+    waited: list[int] = []
+    shown: list[int] = []
+    merge_once = merge._merge_once
+
+    def held(context, workload, fetched, **options):
+        if not shown:
+            waited.append(fetched.shard.number)
+            raise RowsHeld("process 77 holds the rows of requests")
+        return merge_once(context, workload, fetched, **options)
+
+    monkeypatch.setattr(merge, "_merge_once", held)
+    runner = timed.open()
+    timed.split(runner, 80, shard_lines=10)
+
+    def on_wave(_wave, report):
+        if any("process 77" in note for note in report.notes):
+            shown.append(len(waited))
+
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+    assert shown == [2]
+    timed.assert_bought_once()
+
+
 def test_a_file_that_has_arrived_is_merged_while_slow_files_take_every_transfer(timed, monkeypatch):
     """It arrived after its merge had stopped waiting; the next merge needs no transfer for it."""
     monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
@@ -240,6 +265,27 @@ def test_a_file_that_has_arrived_is_merged_while_slow_files_take_every_transfer(
             merged.set()
 
     assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+
+
+def test_a_pass_ends_although_files_that_failed_are_due_again_at_once(timed):
+    """The command polls, and ends at its time."""
+    downloads = []
+
+    def failing_download(file_id, _path):
+        downloads.append(file_id)
+        if len(downloads) > 1_000:
+            pytest.fail("the pass does not end")
+        raise TornDownload("too slow")
+
+    timed.provider.download_file = failing_download
+    # The pause after a failed download is a share of this.
+    runner = timed.open(settle_seconds=1e-7)
+    timed.split(runner, 30, shard_lines=10)
+    began = timed.clock()
+
+    assert not timed.process(runner, seconds=90).is_finished
+    assert timed.clock() - began <= 90
+    assert len(set(downloads)) == 3
 
 
 def test_a_slow_upload_does_not_delay_the_others(timed, monkeypatch):
