@@ -9,7 +9,6 @@ import shutil
 import sys
 import uuid
 from contextlib import ExitStack
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,9 +64,6 @@ def _share_compiled_statements() -> None:
 
 
 _share_compiled_statements()
-
-# Each command reads all scripts of migrations to learn which is the last one.
-migrate._wanted = cache(migrate._wanted)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,7 +6,6 @@ import gc
 import importlib
 import pkgutil
 import tempfile
-from functools import cache
 from pathlib import Path
 
 import batchkit
@@ -29,7 +28,6 @@ def _load_everything() -> None:
 
 def _fill_caches() -> None:
     """Build the command line, read settings and migrate a database: each of them caches what it has built."""
-    migrate._wanted = cache(migrate._wanted)
     app._click_command()
     load_settings()
     with tempfile.TemporaryDirectory() as folder:

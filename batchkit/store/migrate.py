@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ def _config() -> Config:
     return config
 
 
+# It reads all scripts of migrations, which do not change while a program runs.
+@functools.cache
 def _wanted() -> str:
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
