@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,9 @@ import pytest
 
 from batchkit.models import ShardState
 from batchkit.store import batches, shard_leases, shards, workloads
-from batchkit.store.engine import Store
 from tests.factories import NOW
-from tests.scale.fill import Filling, analyse, fill
-from tests.store.test_query_plans import plans
+from tests.planned import KINDS, filled_store, plans
+from tests.scale.fill import Filling, fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import WorkloadId
+    from batchkit.store.engine import Store
 
 
 @dataclass
@@ -32,29 +31,17 @@ class Filled:
     workload_id: WorkloadId
 
 
-@pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
+@pytest.fixture(scope="module", params=KINDS)
 def filled(request, tmp_path_factory) -> Iterator[Filled]:
-    """Fill a database once for all plans. A user's SQLite file is not analysed, so plans must hold without ANALYZE too."""
-    kind, _, analysed = request.param.partition(" ")
-    server = None
-    if kind == "sqlite":
-        path = tmp_path_factory.mktemp("plans") / "batchkit.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        url = f"sqlite:///{path}"
-    else:
-        server = request.getfixturevalue("postgres_server")
-        name = server.create(template=request.getfixturevalue("postgres_template"))
-        url = server.url_of(name)
-    store = Store(url)
+    """Fill a database once for all plans."""
+    with filled_store(request, tmp_path_factory, _fill) as (store, workload_id):
+        yield Filled(store, workload_id)
+
+
+def _fill(store: Store) -> WorkloadId:
     for number in range(4):
         fill(store, Filling(merged=500, lines=1), name=f"done-{number}")
-    workload_id = fill(store, Filling(merged=6_000, submitted=100, planned=2_000, lines=1))
-    if analysed:
-        analyse(store)
-    yield Filled(store, workload_id)
-    store.close()
-    if server is not None:
-        server.drop(name)
+    return fill(store, Filling(merged=6_000, submitted=100, planned=2_000, lines=1))
 
 
 BY_STATE = "shards_workload_id_state_number"
@@ -85,7 +72,7 @@ def test_finished_work_is_not_read_again(filled, name):
     """Each query has an index that holds little more than the result."""
     call, index = CALLS[name]
 
-    explained = plans(filled, lambda connection: call(connection, filled.workload_id))
+    explained = plans(filled.store, lambda connection: call(connection, filled.workload_id))
 
     assert any(index in plan for plan in explained), explained
     assert not [
@@ -97,7 +84,7 @@ def test_finished_work_is_not_read_again(filled, name):
 
 def test_a_claim_stops_when_it_has_enough(filled):
     """The index returns the shards of a state by number, so a claim does not sort thousands of them."""
-    (plan,) = plans(filled, lambda connection: CALLS["claim"][0](connection, filled.workload_id))
+    (plan,) = plans(filled.store, lambda connection: CALLS["claim"][0](connection, filled.workload_id))
 
     candidates = plan.split("CTE candidates")[-1]
     assert "TEMP B-TREE FOR ORDER BY" not in candidates

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from batchkit.engine.progress import read_progress
 from batchkit.models import RequestState, ShardState
 from batchkit.store import batches, events, report_rows, requests, results, shard_leases, workloads
 from batchkit.store.bulk import bulk_for
-from batchkit.store.engine import Store
 from tests.factories import NOW, add_shard, add_workload, lost_attempt
+from tests.planned import BIG, KINDS, filled_store, plans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Shard, Workload
+    from batchkit.store.engine import Store
 
 SHARDS = 200
 LINES = 100
-BIG = ("requests", "results", "bodies", "attempts")
 
 
 @dataclass
@@ -39,20 +38,14 @@ class Loaded:
     pending_shard: Shard
 
 
-@pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
+@pytest.fixture(scope="module", params=KINDS)
 def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
-    """Fill a database once for all plans. A user's SQLite file is never analysed, so plans must hold without statistics too."""
-    kind, _, analysed = request.param.partition(" ")
-    server = None
-    if kind == "sqlite":
-        path = tmp_path_factory.mktemp("plans") / "batchkit.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        url = f"sqlite:///{path}"
-    else:
-        server = request.getfixturevalue("postgres_server")
-        name = server.create(template=request.getfixturevalue("postgres_template"))
-        url = server.url_of(name)
-    store = Store(url)
+    """Fill a database once for all plans."""
+    with filled_store(request, tmp_path_factory, _fill) as (_, filled):
+        yield filled
+
+
+def _fill(store: Store) -> Loaded:
     with store.write() as connection:
         workload = add_workload(connection)
         for _ in range(SHARDS):
@@ -66,41 +59,7 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
         open_shard = add_shard(connection, workload, lines=LINES, state=ShardState.ENDED)
         add_shard(connection, workload, lines=LINES, state=ShardState.SUBMITTED)
         workload = workloads.get(connection, workload.id)
-    if analysed:
-        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not store.is_sqlite:
-                # Otherwise the server collects statistics again after tests have changed many rows and rolled back.
-                for table in BIG:
-                    connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
-            connection.exec_driver_sql("ANALYZE" if store.is_sqlite else "VACUUM ANALYZE")
-    yield Loaded(store, workload, open_shard, pending_shard)
-    store.close()
-    if server is not None:
-        server.drop(name)
-
-
-def plans(loaded: Loaded, call: Callable[[Connection], object]) -> list[str]:
-    """Run a call, roll back its changes, and explain each statement that it sent."""
-    sent: list[tuple[str, Any]] = []
-
-    def note(_connection, _cursor, statement, parameters, _context, many):
-        sent.append((statement, parameters[0] if many else parameters))
-
-    explain = "EXPLAIN QUERY PLAN" if loaded.store.is_sqlite else "EXPLAIN"
-    with loaded.store.engine.connect() as connection, connection.begin() as transaction:
-        event.listen(loaded.store.engine, "before_cursor_execute", note)
-        try:
-            call(connection)
-        finally:
-            event.remove(loaded.store.engine, "before_cursor_execute", note)
-        explained = [
-            "\n".join(row[-1] for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
-            for statement, parameters in sent
-            if re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)\b", statement)
-        ]
-        transaction.rollback()
-    assert explained
-    return explained
+    return Loaded(store, workload, open_shard, pending_shard)
 
 
 def reads_everything(plan: str) -> bool:
@@ -181,7 +140,7 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
 def test_no_pass_reads_every_request(loaded, name):
     """Unfinished and failed requests are found by their partial indexes, and the requests of a shard by the primary key."""
     make, index = CALLS[name]
-    explained = plans(loaded, make(loaded))
+    explained = plans(loaded.store, make(loaded))
     assert not [plan for plan in explained if reads_everything(plan)]
     if index is not None:
         assert any(index in plan for plan in explained)
@@ -189,7 +148,7 @@ def test_no_pass_reads_every_request(loaded, name):
 
 def test_requests_of_a_shard_are_found_by_their_range(loaded):
     """The primary key is searched between the shard's first and last seq, and no further in either direction."""
-    (plan,) = plans(loaded, lambda connection: requests.shard_requests(connection, loaded.open_shard))
+    (plan,) = plans(loaded.store, lambda connection: requests.shard_requests(connection, loaded.open_shard))
     if loaded.store.is_sqlite:
         assert "SEARCH requests USING PRIMARY KEY (workload_id=? AND seq>? AND seq<?)" in plan
     else:
@@ -209,7 +168,7 @@ def test_pending_requests_are_read_from_their_index_alone(loaded):
             connection, loaded.workload.id, shard_ids=(loaded.pending_shard.id,), after_seq=-1, limit=5
         )
 
-    (plan,) = plans(loaded, pending_after)
+    (plan,) = plans(loaded.store, pending_after)
     if loaded.store.is_sqlite:
         assert re.search(
             r"SEARCH requests USING COVERING INDEX requests_unfinished \(workload_id=\? AND state=\? AND seq>\?", plan
@@ -230,7 +189,7 @@ def test_moved_requests_are_found_one_by_one(loaded):
         if not loaded.store.is_sqlite:
             bulk.set_states(loaded.workload.id, [(seq, "failed", 1, 0) for seq in seqs])
 
-    explained = plans(loaded, move)
+    explained = plans(loaded.store, move)
 
     for plan in explained:
         if loaded.store.is_sqlite:
@@ -246,7 +205,7 @@ def test_moved_requests_are_found_one_by_one(loaded):
 )
 def test_a_full_scan_would_be_noticed(loaded, query):
     """The check itself distinguishes a scan from a search."""
-    (plan,) = plans(loaded, lambda connection: connection.execute(text(query)))
+    (plan,) = plans(loaded.store, lambda connection: connection.execute(text(query)))
     assert reads_everything(plan)
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import event
 
 from batchkit.store import reuse, workloads
 from batchkit.store.bulk import bulk_for
-from batchkit.store.engine import Store
 from batchkit.store.reuse import AnsweredBy
 from tests.factories import add_shard, lost_attempt
+from tests.planned import BIG, KINDS, filled_store, plans
 from tests.store.reusing import digest, donor, follow, heir
-from tests.store.test_query_plans import BIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Shard, Workload
+    from batchkit.store.engine import Store
 
 BIG_SHARDS, LINES = 150, 100
 
@@ -38,20 +36,14 @@ class Loaded:
     small: Workload
 
 
-@pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
+@pytest.fixture(scope="module", params=KINDS)
 def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
-    """Fill a database once for all plans, which must hold without statistics of SQLite, too."""
-    kind, _, analysed = request.param.partition(" ")
-    server = None
-    if kind == "sqlite":
-        path = tmp_path_factory.mktemp("plans") / "batchkit.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        url = f"sqlite:///{path}"
-    else:
-        server = request.getfixturevalue("postgres_server")
-        name = server.create(template=request.getfixturevalue("postgres_template"))
-        url = server.url_of(name)
-    store = Store(url)
+    """Fill a database once for all plans."""
+    with filled_store(request, tmp_path_factory, _fill) as (_, filled):
+        yield filled
+
+
+def _fill(store: Store) -> Loaded:
     with store.write() as connection:
         large = donor(connection, "large", shards=BIG_SHARDS, lines=LINES)
         open_shard = add_shard(connection, large, lines=LINES)
@@ -66,37 +58,7 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
         heir(connection, "heir of it", [f"gone {seq}" for seq in range(10)])
         workloads.remove(connection, gone.id)
         large, small = (workloads.get(connection, workload.id) for workload in (large, small))
-    if analysed:
-        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("ANALYZE" if store.is_sqlite else "VACUUM ANALYZE")
-    yield Loaded(store, large, open_shard, small)
-    store.close()
-    if server is not None:
-        server.drop(name)
-
-
-def plans(loaded: Loaded, call: Callable[[Connection], object]) -> str:
-    """Run a call, roll back its changes, and explain each statement that it sent."""
-    sent: list[tuple[str, Any]] = []
-
-    def note_it(_connection, _cursor, statement, parameters, _context, _many):
-        sent.append((statement, parameters))
-
-    explain = "EXPLAIN QUERY PLAN" if loaded.store.is_sqlite else "EXPLAIN"
-    with loaded.store.engine.connect() as connection, connection.begin() as transaction:
-        event.listen(loaded.store.engine, "before_cursor_execute", note_it)
-        try:
-            call(connection)
-        finally:
-            event.remove(loaded.store.engine, "before_cursor_execute", note_it)
-        explained = [
-            "\n".join(row[-1] for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
-            for statement, parameters in sent
-            if re.match(r"\s*(SELECT|UPDATE|DELETE|WITH|INSERT)\b", statement)
-        ]
-        transaction.rollback()
-    assert explained
-    return "\n\n".join(explained)
+    return Loaded(store, large, open_shard, small)
 
 
 def scans(plan: str) -> list[str]:
@@ -150,6 +112,6 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str]]
 def test_no_statement_of_reuse_reads_whole_tables(loaded, name):
     """Beside 15,000 requests of another workload, each of them is found by an index."""
     make, index = CALLS[name]
-    plan = plans(loaded, make(loaded))
+    plan = "\n\n".join(plans(loaded.store, make(loaded), with_inserts=True))
     assert scans(plan) == [], plan
     assert re.search(index, plan), plan
