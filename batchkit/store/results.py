@@ -89,7 +89,7 @@ class ExportRow(NamedTuple):
     """One request with its result, if it has one; ``body`` is the answer as JSON in UTF-8.
 
     ``reused_from`` names the request whose answer it is, if that is another one: ``WORKLOAD/CUSTOM_ID TIME``, the time being when
-    the answer was stored. After its workload was cleaned, the custom_id is unknown.
+    the answer was stored.
     """
 
     seq: int

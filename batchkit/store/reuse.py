@@ -141,8 +141,8 @@ def origin(*, is_sqlite: bool) -> str:
         " JOIN workloads AS origins ON origins.id = answered.workload_id"
         " JOIN requests AS origin ON origin.workload_id = answered.workload_id AND origin.seq = results.body_seq"
         " WHERE answered.id = results.shard_id),"
-        f" (SELECT cleaned.workload || ' ' || coalesce({time.format('cleaned.answered_at')}, '')"
-        " FROM cleaned_shards AS cleaned WHERE cleaned.shard_id = results.shard_id)) END"
+        f" (SELECT cleaned.workload || '/' || cleaned.custom_id || ' ' || coalesce({time.format('cleaned.answered_at')}, '')"
+        " FROM cleaned_answers AS cleaned WHERE cleaned.shard_id = results.shard_id AND cleaned.seq = results.body_seq)) END"
     )
 
 
@@ -258,8 +258,8 @@ def hand_on(connection: Connection, workload_id: WorkloadId) -> None:
     """
     if connection.dialect.name != "sqlite":
         # Two of them would each keep the answers that only the other one still has.
-        connection.execute(text("LOCK TABLE cleaned_shards IN SHARE ROW EXCLUSIVE MODE"))
-    for statement in (_DIGESTS_OF_HEIRS, _ORIGINS, _UNUSED_BODIES, _UNUSED_KEPT_BODIES, _UNUSED_ORIGINS):
+        connection.execute(text("LOCK TABLE cleaned_answers IN SHARE ROW EXCLUSIVE MODE"))
+    for statement in (_DIGESTS_OF_HEIRS, _UNUSED_BODIES, _ORIGINS, _UNUSED_KEPT_BODIES, _UNUSED_ORIGINS):
         connection.execute(text(statement), {"workload_id": workload_id})
 
 
@@ -281,12 +281,6 @@ _DIGESTS_OF_HEIRS: Final = (
     " WHERE own.workload_id = :workload_id AND own.digest IS NOT NULL AND mine.body_seq IS NOT NULL"
     ") AS heirs) AS given WHERE given.place = 1 AND requests.workload_id = given.workload_id AND requests.seq = given.seq"
 )
-_ORIGINS: Final = (
-    "INSERT INTO cleaned_shards (shard_id, workload, answered_at)"  # noqa: S608 - constants of this file
-    " SELECT shards.id, workloads.name, shards.merged_at FROM shards"
-    " JOIN workloads ON workloads.id = shards.workload_id WHERE workloads.id = :workload_id"
-    f" AND EXISTS (SELECT 1 FROM results WHERE results.shard_id = shards.id AND {_OF_OTHERS.format('results')})"
-)
 _NOT_OF_OTHERS: Final = (
     "NOT EXISTS (SELECT 1 FROM results WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq"  # noqa: S608 - constants
     f" AND {_OF_OTHERS.format('results')})"
@@ -295,13 +289,22 @@ _UNUSED_BODIES: Final = (
     "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id)"  # noqa: S608 - constants
     f" AND {_NOT_OF_OTHERS}"
 )
+#: The answers that are left, and where they come from.
+_ORIGINS: Final = (
+    "INSERT INTO cleaned_answers (shard_id, seq, custom_id, workload, answered_at)"
+    " SELECT bodies.shard_id, bodies.seq, requests.custom_id, workloads.name, shards.merged_at FROM shards"
+    " JOIN workloads ON workloads.id = shards.workload_id"
+    " JOIN bodies ON bodies.shard_id = shards.id"
+    " JOIN requests ON requests.workload_id = shards.workload_id AND requests.seq = bodies.seq"
+    " WHERE shards.workload_id = :workload_id"
+)
 #: Of workloads that were cleaned before, only what this one has reused: others may have millions of such answers.
-_UNUSED_KEPT_BODIES: Final = (
-    "DELETE FROM bodies WHERE (shard_id, seq) IN (SELECT mine.shard_id, mine.body_seq FROM results AS mine"  # noqa: S608 - constants
-    " WHERE mine.workload_id = :workload_id AND mine.body_seq IS NOT NULL"
-    f" AND mine.shard_id IN (SELECT shard_id FROM cleaned_shards)) AND {_NOT_OF_OTHERS}"
+_REUSED_HERE: Final = (
+    "(shard_id, seq) IN (SELECT mine.shard_id, mine.body_seq FROM results AS mine"
+    " JOIN cleaned_answers AS kept ON kept.shard_id = mine.shard_id AND kept.seq = mine.body_seq"
+    " WHERE mine.workload_id = :workload_id AND mine.body_seq IS NOT NULL)"
 )
 _UNUSED_ORIGINS: Final = (
-    "DELETE FROM cleaned_shards WHERE NOT EXISTS"  # noqa: S608 - constants of this file
-    f" (SELECT 1 FROM results WHERE results.shard_id = cleaned_shards.shard_id AND {_OF_OTHERS.format('results')})"
+    f"DELETE FROM cleaned_answers WHERE {_REUSED_HERE} AND {_NOT_OF_OTHERS.replace('bodies.', 'cleaned_answers.')}"  # noqa: S608 - constants
 )
+_UNUSED_KEPT_BODIES: Final = f"DELETE FROM bodies WHERE {_REUSED_HERE} AND {_NOT_OF_OTHERS}"  # noqa: S608 - constants of this file

@@ -244,11 +244,13 @@ Index(
 REUSED = text("body_seq IS NOT NULL")
 Index("results_reused", results.c.shard_id, results.c.body_seq, postgresql_where=REUSED, sqlite_where=REUSED)
 
-# The shards of cleaned workloads whose answers other workloads have reused. ``answered_at`` is when they were merged.
-cleaned_shards = Table(
-    "cleaned_shards",
+# Where the answers of cleaned workloads come from that other workloads have reused. ``answered_at`` is when they were merged.
+cleaned_answers = Table(
+    "cleaned_answers",
     metadata,
     Column("shard_id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("seq", ROW_ID, primary_key=True, autoincrement=False),
+    Column("custom_id", Text, nullable=False),
     Column("workload", Text, nullable=False),
     Column("answered_at", Float),
     sqlite_with_rowid=False,

@@ -38,11 +38,13 @@ def upgrade() -> None:
         condition = sa.text(where)
         op.create_index(name, table, list(columns), postgresql_where=condition, sqlite_where=condition)
     op.create_table(
-        "cleaned_shards",
+        "cleaned_answers",
         sa.Column("shard_id", _ROW_ID, autoincrement=False, nullable=False),
+        sa.Column("seq", _ROW_ID, autoincrement=False, nullable=False),
+        sa.Column("custom_id", sa.Text(), nullable=False),
         sa.Column("workload", sa.Text(), nullable=False),
         sa.Column("answered_at", sa.Float(), nullable=True),
-        sa.PrimaryKeyConstraint("shard_id", name="cleaned_shards_pkey"),
+        sa.PrimaryKeyConstraint("shard_id", "seq", name="cleaned_answers_pkey"),
         sqlite_with_rowid=False,
     )
     _define_views(_REUSED_VIEWS)
@@ -51,7 +53,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Forget all of it; results that were reused lose their answers."""
     _define_views(())
-    op.drop_table("cleaned_shards")
+    op.drop_table("cleaned_answers")
     for name, table, _, _ in _INDEXES:
         op.drop_index(name, table)
     for name in _COUNTS:

@@ -118,5 +118,5 @@ def test_answers_are_reused_across_partitions(postgres_store):
         ]
         for workload in (third, work):
             workloads.remove(connection, workload.id)
-        for table in ("requests", "results", "bodies", "cleaned_shards"):
+        for table in ("requests", "results", "bodies", "cleaned_answers"):
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0  # noqa: S608 - a name of this test

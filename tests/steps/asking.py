@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.steps.timed import TimedRun
 
 #: Every table that has rows of requests, and the rest of a removed workload.
-TABLES = ("workloads", "shards", "requests", "batches", "results", "bodies", "attempts", "cleaned_shards")
+TABLES = ("workloads", "shards", "requests", "batches", "results", "bodies", "attempts", "cleaned_answers")
 
 
 def question_of(line: dict[str, Any]) -> str:

@@ -228,7 +228,7 @@ def test_workloads_that_are_cleaned_at_the_same_time_leave_nothing(postgres_stor
         assert read(connection, "SELECT count(*) FROM bodies") == [(1,)]
         assert [found.workload_id for found in reuse.find_known(connection, [digest("donor 1")])] == [third.id]
         workloads.remove(connection, third.id)
-        for table in ("bodies", "cleaned_shards", "results", "requests"):
+        for table in ("bodies", "cleaned_answers", "results", "requests"):
             assert read(connection, f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608 - names of this test
     other.close()
 

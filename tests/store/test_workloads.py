@@ -302,7 +302,7 @@ def test_removed_workload_leaves_no_row_anywhere(store):
         runners.put(connection, RunnerRow("owner", "watch", "host", gone.id, NOW))
         reviews.put(connection, gone.id, [reviews.Decision(1, "{}")], at=NOW, reviewer="me")
         # What other workloads have reused is not among these rows.
-        assert {table for table, count in _rows(connection).items() if count == before[table]} == {"cleaned_shards"}
+        assert {table for table, count in _rows(connection).items() if count == before[table]} == {"cleaned_answers"}
         workloads.remove(connection, gone.id)
         assert _rows(connection) == before
         assert [workload.name for workload in workloads.every(connection)] == ["kept"]
