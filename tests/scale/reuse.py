@@ -1,7 +1,8 @@
 """``python -m tests.scale.reuse``: what a table that has grown costs when most of its answers are here.
 
 Three splits, each in a process of its own: the earlier table without reuse, the same with reuse, and the grown one, of which the
-answers of all rows but one in a hundred are known. Prints seconds, peak memory, and bytes in the database.
+answers of all rows but one in a hundred are known. Prints seconds, those of the processor (without a server's), peak memory, and
+bytes in the database.
 """
 
 from __future__ import annotations
@@ -44,15 +45,17 @@ def write_input(path: Path, count: int) -> Path:
     return path
 
 
-def split(url: str, home: Path, source: Path, name: str, mode: ReuseMode) -> tuple[float, int, int]:
-    """Split an input; returns seconds, peak memory in bytes, and how many requests are sent."""
+def split(url: str, home: Path, source: Path, name: str, mode: ReuseMode) -> tuple[float, float, int, int]:
+    """Split an input; returns seconds, those of the processor, peak memory in bytes, and how many requests are sent."""
     settings = load_settings(home=home, database_url=url, api_key="gsk_none", base_url="http://127.0.0.1:9/openai/v1")
     with Runner(settings) as runner:
         began = time.perf_counter()
         workload = runner.split([source], name=name, options=SplitOptions(reuse=mode))
         seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return seconds, peak, (workload.request_count or 0) - workload.unsent_requests
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    peak = own.ru_maxrss * 1024
+    return seconds, processor, peak, (workload.request_count or 0) - workload.unsent_requests
 
 
 def answer_all(url: str, name: str, count: int) -> None:
@@ -81,7 +84,7 @@ def main(
 ) -> None:
     """Print a table of the three splits."""
     console = Console(width=10_000)
-    head = ("rows", "database", "split", "seconds", "peak memory", "sent", "database afterwards")
+    head = ("rows", "database", "split", "seconds", "of the processor", "peak memory", "sent", "database afterwards")
     for line in (f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"):
         console.print(line, markup=False, highlight=False)
     spawn = multiprocessing.get_context("spawn")
@@ -101,7 +104,9 @@ def main(
                     if what == "grown":
                         answer_all(place.url, "with-reuse", known)
                     with spawn.Pool(1) as pool:
-                        seconds, peak, sent = pool.apply(split, (place.url, place.folder / "home", source, name, mode))
+                        seconds, processor, peak, sent = pool.apply(
+                            split, (place.url, place.folder / "home", source, name, mode)
+                        )
                     store = Store(place.url)
                     size = sum(table.rows + table.indexes for table in table_sizes(store).values())
                     store.close()
@@ -110,6 +115,7 @@ def main(
                         kind,
                         what,
                         f"{seconds:.1f}",
+                        f"{processor:.1f}",
                         f"{peak / 1e6:.0f} MB",
                         f"{sent:,}",
                         f"{size / 1e6:,.0f} MB",
