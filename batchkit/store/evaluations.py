@@ -83,7 +83,13 @@ def begin(
     scheduled_for: float | None,
     at: float,
 ) -> Evaluation | None:
-    """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process inserted it first: read again."""
+    """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process inserted it first: read again.
+
+    A run without a name and a time is the next one only while none of this version is unfinished.
+    """
+    is_next = name is None and scheduled_for is None
+    if is_next and unfinished(connection, suite, suite_version) is not None:
+        return None
     number = (
         connection.execute(
             select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)

@@ -164,6 +164,18 @@ def test_a_run_that_was_killed_while_it_was_scored_ends_the_same(sqlite_harness,
         assert connection.execute(text("SELECT count(*) FROM scores")).scalar_one() == 24
 
 
+def test_two_commands_that_begin_at_once_share_one_run(open_harness, tmp_path, monkeypatch):
+    """The second one looked for an unfinished run before the first one had stored its own: nothing is asked twice."""
+    harness = open_harness()
+    file = reviews_suite(tmp_path, 3)
+    look = runs._referred_run
+    results = [None, None]
+    monkeypatch.setattr(runs, "_referred_run", lambda *asked: results.pop() if results else look(*asked))
+    first, second = runs.begin(harness.runner, file), runs.begin(harness.open_runner(), file)
+    assert first == second
+    assert [found.name for found in open_runs(harness.runner)] == [first.name]
+
+
 def test_a_scheduled_moment_has_one_run_however_often_it_fires(open_harness, tmp_path):
     """Repeated, late and doubled starts for one moment find the same run; another moment is another run."""
     runner, file = open_harness().runner, reviews_suite(tmp_path, 3)
