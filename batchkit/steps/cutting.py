@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Few enough that reading ahead continues during a commit, and enough that small shards cost no more than large ones.
 _ROWS_PER_COMMIT = 20_000
+#: The digests of any 20,000 requests are in as many pages of the index of millions: with larger commits each page is written
+#: less often.
+_DIGESTS_PER_COMMIT = 100_000
 
 
 def cut_shards(
@@ -60,8 +63,9 @@ def cut_shards(
                 while (start := shard_for(endpoint).add(lines, start, stop)) < stop:
                     full.add(open_shards.pop(endpoint))
             if reuse is not None and reuse.is_full:
-                for endpoint in list(open_shards):
-                    full.add(open_shards.pop(endpoint))
+                if reuse.has_many_followers:
+                    for endpoint in list(open_shards):
+                        full.add(open_shards.pop(endpoint))
                 full.commit()
         for endpoint in list(open_shards):
             full.add(open_shards.pop(endpoint))
@@ -81,13 +85,14 @@ class _FullShards:
         self._context = context
         self._workload = workload
         self._disk = disk
+        self._most_rows = _ROWS_PER_COMMIT if reuse is None else _DIGESTS_PER_COMMIT
         self.uncommitted: list[ShardFile] = []
 
     def add(self, shard: ShardFile) -> None:
         """Add a shard, and commit if there are enough rows. Raises as ``commit``."""
         self.uncommitted.append(shard)
         self._disk.do(shard.publish)
-        if sum(len(shard.seqs) for shard in self.uncommitted) >= _ROWS_PER_COMMIT:
+        if sum(len(shard.seqs) for shard in self.uncommitted) >= self._most_rows:
             self.commit()
 
     def commit(self) -> None:

@@ -123,8 +123,13 @@ class SplitReuse:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many requests wait that the open shards are to be committed, too."""
+        """Whether enough requests wait to be inserted."""
         return len(self._answered) + len(self._placed) + len(self._followers) >= _MOST_WAITING
+
+    @property
+    def has_many_followers(self) -> bool:
+        """Whether so many requests wait for the shards of others that the open shards are to be committed, too."""
+        return len(self._followers) >= _MOST_WAITING // 2
 
     def left_to_send(self, block: CheckedBlock) -> tuple[RequestLines, list[str]]:
         """Return the lines of a block that are sent, and their endpoints as in ``CheckedBlock``; the others are kept."""
