@@ -15,6 +15,7 @@ _FENCE: Final = "```"
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_+-]*")
 _AROUND: Final = " \t\r\n.\u3002,;:!\"'`*_()[]"
 _QUOTES: Final = " \t\r\n\"'`"
+_EMPHASIS: Final = "*_"
 #: Signs that look alike: quotes, apostrophes and hyphens of all kinds. The signs without a width are not seen at all.
 _ALIKE: Final = str.maketrans(
     {
@@ -112,7 +113,8 @@ class Choices:
         if (choice := found.get(spelling(text))) is not None:
             # Most answers, at a third of the price.
             return choice
-        for variant in dict.fromkeys((text, unfenced(text), text.translate(_ALIKE).strip(_QUOTES))):
+        variants = (text, unfenced(text), text.translate(_ALIKE).strip(_QUOTES), text.strip().strip(_EMPHASIS))
+        for variant in dict.fromkeys(variants):
             for spelling, found in self._spellings[:-1]:
                 if (choice := found.get(spelling(variant))) is not None:
                     return choice

@@ -71,6 +71,8 @@ CHOICES = {
     "a sign at the beginning": (("'80s", "'90s"), "'90s", "'90s"),
     "a curly sign at the beginning": (("'80s", "'90s"), "\u201990s", "'90s"),
     "only signs": (("...", "!"), "...", "..."),
+    "only signs, in bold": (("...", "'80s"), "**...**", "..."),
+    "bold, with the stop of the choice": (("etc.", "etc"), "*etc.*", "etc."),
     "bold, with a full stop": (("yes", "no"), "**Yes.**", "yes"),
     "with a bracket": (("A", "B"), "B)", "B"),
     "in brackets": (("A", "B"), "(b).", "B"),
