@@ -29,11 +29,12 @@ SCHEMA = {
 
 
 def _write_table(path, rows):
+    """Write rows with texts that no other table has, so that each of them is sent."""
     with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as writer:
         for start in range(0, rows, 50_000):
             numbers = range(start, min(start + 50_000, rows))
             texts = [
-                f"Review {number}: the kettle is fine, the handle \u2014 h\u00e9las \u2014 is not."
+                f"Review {number} of the {path.stem} ones: the kettle is fine, the handle \u2014 h\u00e9las \u2014 is not."
                 for number in numbers
             ]
             writer.write_table(pa.table({"id": list(numbers), "text": texts}))
