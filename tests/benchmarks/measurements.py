@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.timing import MeasurementInput
 
 _ROWS_PER_STATEMENT = 10_000
-_RESULT_TYPES = ("int8", "int8", "text", "int8", "int2", "int2", *("text",) * 4, *("int4",) * 3, "int2", "int2")
+_RESULT_TYPES = ("int8", "int8", "text", "int8", "int2", "int2", *("text",) * 4, *("int4",) * 3, "int2", "int2", "int8")
 
 
 @contextmanager
@@ -195,13 +195,13 @@ def _copy_into(
 
 
 def _facts(record: Any) -> tuple[Any, ...]:
-    """Return the columns of a result: status code, request id, no error, finish reason, tokens, and the ids of the names."""
+    """Return the columns of a result: status code, request id, no error, finish reason, tokens, the ids of the names, no other request."""
     response = record["response"]
     body = response["body"]
     usage = body.get("usage", {})
     tokens = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
     reason = body["choices"][0]["finish_reason"] if "choices" in body else None
-    return (response["status_code"], response["request_id"], None, None, reason, *tokens, 1, 2)
+    return (response["status_code"], response["request_id"], None, None, reason, *tokens, 1, 2, None)
 
 
 def merge_again(runner: Runner, _stores: BenchmarkStores) -> None:

@@ -26,7 +26,7 @@ KIND = Scenario(replies=(Reply(match="(?i)love", content="kind"), Reply(match=".
 def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, prefect_server, tmp_path, monkeypatch):
     """The first run only submits, the next one finds the answers and writes every row; a wrong recipe costs nothing.
 
-    Rows with nothing to ask are skipped; a query whose rows have changed in between is finished first.
+    Rows with nothing to ask are skipped; a query whose rows have changed in between is finished first, and only the new row is bought then.
     """
     from batchkit.flows.annotate import annotate  # noqa: PLC0415 - imports Prefect
 
@@ -72,7 +72,7 @@ def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, pref
         assert answers_in(output) == ["kind", "", "unkind"]
 
         with closing(sqlite3.connect(tmp_path / "shop.db", isolation_level=None)) as shop:
-            shop.executescript("CREATE TABLE t (text); INSERT INTO t VALUES ('I love it')")
+            shop.executescript("CREATE TABLE t (text); INSERT INTO t VALUES ('They love it')")
 
             def ask(until: str) -> Any:
                 place, query = [f"sqlite:///{tmp_path}/shop.db"], "SELECT * FROM t"
@@ -80,9 +80,9 @@ def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, pref
                 return asyncio.run(flow)
 
             assert ask("submitted").name == "Unfinished"
-            shop.execute("INSERT INTO t VALUES ('It broke')")
+            shop.execute("INSERT INTO t VALUES ('It tore')")
             assert wait_until(lambda: ask("finished").name == "Completed")
-        assert emulator.ledger().totals.requests_executed == 2 + 1 + 2
+        assert emulator.ledger().totals.requests_executed == 2 + 1 + 1
         assert answers_in(output) == ["kind", "unkind"]
 
 

@@ -377,7 +377,7 @@ def test_a_group_that_was_refused_is_reported_although_later_ones_fit(monkeypatc
 def test_without_the_extra_a_table_is_refused_before_anything_is_sent(tmp_path, monkeypatch):
     """Without pyarrow, the error names the command that installs it; other file types need nothing."""
     monkeypatch.setattr(export_step, "find_spec", lambda name: None if name == "pyarrow" else object())
-    with pytest.raises(UsageError, match="Parquet is not installed") as caught:
+    with pytest.raises(UsageError, match="pyarrow, which writes Parquet, is not installed") as caught:
         check_target(tmp_path / "out.parquet")
     assert caught.value.hint == "pip install 'groq-batchkit[parquet]'"
     check_target(tmp_path / "out.jsonl")
