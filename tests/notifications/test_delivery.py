@@ -150,6 +150,7 @@ def test_a_target_that_ignores_its_limit_is_abandoned(store, hook, make, caplog)
 
 def test_a_command_that_hangs_is_killed_with_its_children(store, make, script):
     """Neither the command nor its child outlives the limit."""
+    # The sleep stands for a command that hangs; it is killed after the limit.
     command, out = script(
         "import os, time\npid = os.fork()\nif pid:\n    open(OUT, 'w').write(f'{pid} {os.getpid()}')\ntime.sleep(60)\n"
     )

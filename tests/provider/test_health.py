@@ -1,4 +1,7 @@
-"""The provider's time of day, and the outage that calls are in at the moment."""
+"""The provider's time of day, and the outage that calls are in at the moment.
+
+``time`` is a test clock: its ``sleep`` moves the clock and waits for nothing.
+"""
 
 from __future__ import annotations
 
