@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Integer, bindparam, func, insert, select, update
 
 from batchkit.files import jsonl
 from batchkit.models import (
@@ -52,11 +52,19 @@ def _values(batch: Batch, seen_at: float) -> dict[str, Any]:
     }
 
 
+_ADD = insert(batches)
+
+
 def add(connection: Connection, batch: Batch, *, workload_id: WorkloadId, shard_id: ShardId, seen_at: float) -> None:
     """Insert the batch of a shard."""
     connection.execute(
-        insert(batches), {"id": batch.id, "workload_id": workload_id, "shard_id": shard_id, **_values(batch, seen_at)}
+        _ADD, {"id": batch.id, "workload_id": workload_id, "shard_id": shard_id, **_values(batch, seen_at)}
     )
+
+
+_OWN = update(batches).where(batches.c.id == bindparam("batch_id"))
+# One comparison each, because a list cannot be bound for many rows at a time.
+_STILL_RUNNING = _OWN.where(*(batches.c.status != ended for ended in (*sorted(TERMINAL_STATUSES), GONE)))
 
 
 def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
@@ -65,10 +73,7 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
     A running status never replaces a terminal one: it was read earlier, by a runner that was slow to store it, and the merge of
     the batch's files may be running.
     """
-    own = update(batches).where(batches.c.id == bindparam("batch_id"))
-    # One comparison each, because a list cannot be bound for many rows at a time.
-    still_running = own.where(*(batches.c.status != ended for ended in (*sorted(TERMINAL_STATUSES), GONE)))
-    for statement, is_terminal in ((own, True), (still_running, False)):
+    for statement, is_terminal in ((_OWN, True), (_STILL_RUNNING, False)):
         rows = [{"batch_id": batch.id, **_values(batch, seen_at)} for batch in seen if batch.is_terminal is is_terminal]
         if rows:
             connection.execute(statement, rows)
@@ -97,7 +102,7 @@ def mark_missing(connection: Connection, batch_id: BatchId, *, at: float, longes
 
 def set_values(connection: Connection, batch_id: BatchId, **values: Any) -> None:
     """Write columns of a batch."""
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+    connection.execute(_OWN, {"batch_id": batch_id, **values})
 
 
 class _BatchRow(NamedTuple):
@@ -147,11 +152,12 @@ def _batch(columns: Sequence[Any]) -> Batch:
 
 _OF_SHARD = shards.c.id == batches.c.shard_id
 _QUERY = select(*_COLUMNS).join_from(batches, shards, _OF_SHARD)
+_BY_ID = _QUERY.where(batches.c.id == bindparam("batch_id"))
 
 
 def get(connection: Connection, batch_id: BatchId) -> Batch:
     """Read one batch as last stored."""
-    return _batch(connection.execute(_QUERY.where(batches.c.id == batch_id)).one())
+    return _batch(connection.execute(_BY_ID, {"batch_id": batch_id}).one())
 
 
 class Holder(NamedTuple):
@@ -163,23 +169,25 @@ class Holder(NamedTuple):
     workload_name: str
 
 
+_HOLDER_OF = (
+    select(
+        *columns_for(
+            Holder,
+            batches,
+            shard_number=shards.c.number,
+            workload_id=workloads.c.id,
+            workload_name=workloads.c.name,
+        )
+    )
+    .join(shards, _OF_SHARD)
+    .join(workloads, workloads.c.id == batches.c.workload_id)
+    .where(batches.c.id == bindparam("batch_id"))
+)
+
+
 def holder_of(connection: Connection, batch_id: BatchId) -> Holder | None:
     """Return the shard that a batch of this id is recorded for; None when the id is new."""
-    query = (
-        select(
-            *columns_for(
-                Holder,
-                batches,
-                shard_number=shards.c.number,
-                workload_id=workloads.c.id,
-                workload_name=workloads.c.name,
-            )
-        )
-        .join(shards, _OF_SHARD)
-        .join(workloads, workloads.c.id == batches.c.workload_id)
-        .where(batches.c.id == batch_id)
-    )
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_HOLDER_OF, {"batch_id": batch_id}).one_or_none()
     return None if row is None else Holder._make(row)
 
 
@@ -194,16 +202,19 @@ def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[S
     return [(ShardId(row[0]), _batch(row[1:])) for row in connection.execute(query)]
 
 
+_OPEN_OF_WORKLOAD = (
+    select(*shard_rows.COLUMNS, *_COLUMNS)
+    .join_from(shards, batches, _OF_SHARD)
+    .where(shards.c.workload_id == bindparam("workload_id"), shards.c.state == ShardState.SUBMITTED.value)
+    .order_by(shards.c.number)
+)
+
+
 def open_of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[Shard, Batch]]:
     """Read the workload's submitted shards with their batches as last stored, by number."""
-    query = (
-        select(*shard_rows.COLUMNS, *_COLUMNS)
-        .join_from(shards, batches, _OF_SHARD)
-        .where(shards.c.workload_id == workload_id, shards.c.state == ShardState.SUBMITTED.value)
-        .order_by(shards.c.number)
-    )
+    rows = connection.execute(_OPEN_OF_WORKLOAD, {"workload_id": workload_id})
     width = len(shard_rows.COLUMNS)
-    return [(shard_rows.read_row(row[:width]), _batch(row[width:])) for row in connection.execute(query)]
+    return [(shard_rows.read_row(row[:width]), _batch(row[width:])) for row in rows]
 
 
 class StatusCount(NamedTuple):
@@ -214,26 +225,31 @@ class StatusCount(NamedTuple):
     done: int
 
 
+_OPEN_STATUSES = (
+    select(batches.c.status, func.count(), func.sum(batches.c.completed + batches.c.failed))
+    .join(shards, _OF_SHARD)
+    .where(shards.c.workload_id == bindparam("workload_id"), shards.c.state == ShardState.SUBMITTED.value)
+    .group_by(batches.c.status)
+    .order_by(batches.c.status)
+)
+
+
 def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[StatusCount]:
     """Count the batches of submitted shards by status, in the order of the statuses."""
-    query = (
-        select(batches.c.status, func.count(), func.sum(batches.c.completed + batches.c.failed))
-        .join(shards, shards.c.id == batches.c.shard_id)
-        .where(shards.c.workload_id == workload_id, shards.c.state == ShardState.SUBMITTED.value)
-        .group_by(batches.c.status)
-        .order_by(batches.c.status)
-    )
-    return [StatusCount(status, count, int(done)) for status, count, done in connection.execute(query)]
+    rows = connection.execute(_OPEN_STATUSES, {"workload_id": workload_id})
+    return [StatusCount(status, count, int(done)) for status, count, done in rows]
+
+
+_CHOSEN = (
+    select(batches.c.shard_id)
+    .where(batches.c.workload_id == bindparam("workload_id"), TROUBLED)
+    .order_by(batches.c.shard_id.desc())
+    .limit(bindparam("most", type_=Integer))
+    .subquery("chosen")
+)
+_TROUBLED = _QUERY.join(_CHOSEN, _CHOSEN.c.shard_id == batches.c.shard_id).order_by(batches.c.shard_id.desc())
 
 
 def troubled(connection: Connection, workload_id: WorkloadId, *, limit: int) -> list[Batch]:
     """Read the batches with problems (ended other than completed, missing, or with errors), newest shard first."""
-    chosen = (
-        select(batches.c.shard_id)
-        .where(batches.c.workload_id == workload_id, TROUBLED)
-        .order_by(batches.c.shard_id.desc())
-        .limit(limit)
-        .subquery("chosen")
-    )
-    query = _QUERY.join(chosen, chosen.c.shard_id == batches.c.shard_id).order_by(batches.c.shard_id.desc())
-    return [_batch(row) for row in connection.execute(query)]
+    return [_batch(row) for row in connection.execute(_TROUBLED, {"workload_id": workload_id, "most": limit})]

@@ -33,6 +33,9 @@ class Event:
     detail: str | None
 
 
+_INSERT = insert(events)
+
+
 def record(
     connection: Connection,
     workload_id: WorkloadId,
@@ -44,7 +47,7 @@ def record(
 ) -> None:
     """Write one event."""
     values = {"at": at, "workload_id": workload_id, "shard_id": shard_id, "kind": kind, "detail": storable_text(detail)}
-    connection.execute(insert(events), values)
+    connection.execute(_INSERT, values)
 
 
 def exists(connection: Connection, workload_id: WorkloadId, shard_id: ShardId, kind: str) -> bool:

@@ -132,7 +132,7 @@ def move_back(connection: Connection, shard: Shard, target: RequestState) -> int
     return moved
 
 
-def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[bool]:
+def _unfinished(workload_id: WorkloadId | BindParameter[Any], state: RequestState) -> ColumnElement[bool]:
     """Return the condition for a state (pending, failed or cancelled) in a form that uses the partial index."""
     return and_(requests.c.workload_id == workload_id, requests.c.state == state.value, UNFINISHED)
 
@@ -173,13 +173,21 @@ def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: flo
     return [ResubmitGroup(*terms, tuple(shard_ids)) for terms, shard_ids in groups.items()]
 
 
+_NEXT_RESUBMIT_DUE = (
+    select(shards.c.not_before)
+    .where(
+        shards.c.id.in_(
+            select(requests.c.shard_id).where(_unfinished(bindparam("workload_id"), RequestState.PENDING)).distinct()
+        )
+    )
+    .order_by(shards.c.not_before)
+    .limit(1)
+)
+
+
 def next_resubmit_due(connection: Connection, workload_id: WorkloadId) -> float | None:
     """Return when the earliest group of pending requests may be sent; None when nothing is pending."""
-    pending = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
-    query = (
-        select(shards.c.not_before).where(shards.c.id.in_(pending.distinct())).order_by(shards.c.not_before).limit(1)
-    )
-    due: float | None = connection.execute(query).scalar_one_or_none()
+    due: float | None = connection.execute(_NEXT_RESUBMIT_DUE, {"workload_id": workload_id}).scalar_one_or_none()
     return due
 
 

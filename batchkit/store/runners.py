@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from batchkit.files.jsonl import storable_text
 from batchkit.store.tables import runners
@@ -65,12 +65,17 @@ def owners(connection: Connection) -> set[str]:
     return set(connection.scalars(select(runners.c.owner)))
 
 
+_OF_WORKLOAD = (
+    select(runners)
+    .where(
+        or_(runners.c.workload_id == bindparam("workload_id"), runners.c.workload_id.is_(None)),
+        runners.c.seen_at > bindparam("seen_after"),
+    )
+    .order_by(func.coalesce(runners.c.workload_id, 0).desc(), runners.c.seen_at.desc(), runners.c.owner)
+)
+
+
 def of_workload(connection: Connection, workload_id: WorkloadId, *, seen_after: float) -> list[RunnerRow]:
     """Read the processes that drove a workload after ``seen_after``: first those that drive it alone, latest first."""
-    mine = or_(runners.c.workload_id == workload_id, runners.c.workload_id.is_(None))
-    query = (
-        select(runners)
-        .where(mine, runners.c.seen_at > seen_after)
-        .order_by(func.coalesce(runners.c.workload_id, 0).desc(), runners.c.seen_at.desc(), runners.c.owner)
-    )
-    return [RunnerRow(**row) for row in connection.execute(query).mappings()]
+    found = connection.execute(_OF_WORKLOAD, {"workload_id": workload_id, "seen_after": seen_after})
+    return [RunnerRow(**row) for row in found.mappings()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import Integer, and_, bindparam, exists, func, or_, select, update
 
 from batchkit.models import Shard, ShardId, ShardState, WorkloadId
 from batchkit.store.shards import COLUMNS, read_row
@@ -13,8 +13,48 @@ from batchkit.store.tables import shards, workloads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import BindParameter, ColumnElement
     from sqlalchemy.engine import Connection
+    from sqlalchemy.sql.dml import ReturningUpdate
+
+
+def _claimable() -> ColumnElement[bool]:
+    """Return the condition; it excludes workloads that are not completely split: the rest of their input may yet be refused."""
+    workload_id: BindParameter[Any] = bindparam("the_workload")
+    now: BindParameter[Any] = bindparam("now")
+    return and_(
+        exists().where(workloads.c.id == workload_id, workloads.c.request_count.is_not(None)),
+        shards.c.workload_id == workload_id,
+        shards.c.state.in_(bindparam("states", expanding=True)),
+        shards.c.not_before <= now,
+        or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == bindparam("owner")),
+    )
+
+
+def _take(condition: ColumnElement[bool], *order: ColumnElement[Any]) -> ReturningUpdate[Any]:
+    # A plain subquery might run again for every row, and find further shards after those that this statement has claimed.
+    candidates = (
+        select(shards.c.id)
+        .where(_claimable(), condition)
+        .order_by(*order)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("candidates")
+    )
+    return (
+        update(shards)
+        .where(shards.c.id.in_(select(candidates.c.id)))
+        .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"))
+        .returning(*COLUMNS)
+    )
+
+
+# The index has the numbers, so that a claim of new shards reads no more rows than it takes. Only postponed ones are sorted.
+_TAKE_NEW = _take(shards.c.not_before <= 0, shards.c.number)
+_TAKE_POSTPONED = _take(shards.c.not_before > 0, shards.c.not_before, shards.c.number)
+_COUNT_CLAIMABLE = select(func.count()).select_from(
+    select(shards.c.id).where(_claimable()).limit(bindparam("most", type_=Integer)).subquery()
+)
 
 
 def claim(
@@ -32,34 +72,17 @@ def claim(
     Shards that were not postponed come first, then those whose pause ended first: shards that are postponed again and again do not
     keep the others waiting. A lease that ran out is taken over. No shard of an incompletely split workload is claimed.
     """
-    due = _claimable(workload_id, (state,), owner=owner, now=now)
-    values = {"lease_owner": owner, "lease_until": now + lease_seconds}
-    # The index has the numbers, so that a claim of new shards reads no more rows than it takes. Only postponed ones are sorted.
-    taken = _take(connection, and_(due, shards.c.not_before <= 0), (shards.c.number,), limit, values)
+    bound = {
+        "the_workload": workload_id,
+        "states": [state.value],
+        "now": now,
+        "owner": owner,
+        "until": now + lease_seconds,
+    }
+    taken = list(connection.execute(_TAKE_NEW, {**bound, "most": limit}))
     if len(taken) < limit:
-        order = (shards.c.not_before, shards.c.number)
-        taken += _take(connection, and_(due, shards.c.not_before > 0), order, limit - len(taken), values)
-    return sorted(taken, key=lambda shard: shard.number)
-
-
-def _take(
-    connection: Connection,
-    condition: ColumnElement[bool],
-    order: Sequence[ColumnElement[Any]],
-    limit: int,
-    values: dict[str, Any],
-) -> list[Shard]:
-    # A plain subquery might run again for every row, and find further shards after those that this statement has claimed.
-    candidates = (
-        select(shards.c.id)
-        .where(condition)
-        .order_by(*order)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("candidates")
-    )
-    taken = update(shards).where(shards.c.id.in_(select(candidates.c.id))).values(values).returning(*COLUMNS)
-    return [read_row(row) for row in connection.execute(taken)]
+        taken += connection.execute(_TAKE_POSTPONED, {**bound, "most": limit - len(taken)})
+    return sorted(map(read_row, taken), key=lambda shard: shard.number)
 
 
 def count_claimable(
@@ -72,19 +95,8 @@ def count_claimable(
     at_most: int,
 ) -> int:
     """Count the shards that ``claim`` could take, but no further than ``at_most``."""
-    claimable = select(shards.c.id).where(_claimable(workload_id, states, owner=owner, now=now)).limit(at_most)
-    return int(connection.execute(select(func.count()).select_from(claimable.subquery())).scalar_one())
-
-
-def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: str, now: float) -> ColumnElement[bool]:
-    """Return the condition; it excludes workloads that are not completely split: the rest of their input may yet be refused."""
-    return and_(
-        exists().where(workloads.c.id == workload_id, workloads.c.request_count.is_not(None)),
-        shards.c.workload_id == workload_id,
-        shards.c.state.in_([state.value for state in states]),
-        shards.c.not_before <= now,
-        or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == owner),
-    )
+    bound = {"the_workload": workload_id, "states": [state.value for state in states], "now": now, "owner": owner}
+    return int(connection.execute(_COUNT_CLAIMABLE, {**bound, "most": at_most}).scalar_one())
 
 
 class AbandonedShard(NamedTuple):
@@ -146,30 +158,42 @@ class LongestWaits(NamedTuple):
     past: float
 
 
+def _impossible() -> tuple[tuple[ColumnElement[bool], dict[str, Any]], ...]:
+    is_postponed = shards.c.state != ShardState.SUBMITTED.value
+    now: BindParameter[Any] = bindparam("now")
+    past: BindParameter[Any] = bindparam("longest_past")
+    return (
+        (and_(shards.c.not_before > bindparam("longest_wait"), is_postponed), {"not_before": 0}),
+        # The holder stays in the row: whoever takes the shard over must know that the holder may still send.
+        (shards.c.lease_until > bindparam("longest_lease"), {"lease_until": 0.0}),
+        (shards.c.submitting_since > past, {"submitting_since": now, "looks": 0}),
+        (shards.c.merged_at > past, {"merged_at": now}),
+    )
+
+
+_OF_WORKLOAD = shards.c.workload_id == bindparam("the_workload")
+_ANY_IMPOSSIBLE = select(shards.c.id).where(_OF_WORKLOAD, or_(*(condition for condition, _ in _impossible()))).limit(1)
+_END_IMPOSSIBLE = tuple(
+    update(shards).where(_OF_WORKLOAD, condition).values(values) for condition, values in _impossible()
+)
+
+
 def end_impossible_waits(connection: Connection, workload_id: WorkloadId, *, now: float, longest: LongestWaits) -> None:
     """End the waits and leases that a clock ahead of ours wrote. Takes no lock when there are none.
 
     The ``not_before`` of a submitted shard says when its batch is given up, and stays as it is.
     """
-    rules = _impossible(now, longest)
-    own = shards.c.workload_id == workload_id
-    any_of_them = select(shards.c.id).where(own, or_(*(condition for condition, _ in rules))).limit(1)
-    if connection.execute(any_of_them).first() is None:
+    bound = {
+        "the_workload": workload_id,
+        "now": now,
+        "longest_wait": now + longest.not_before,
+        "longest_lease": now + longest.lease,
+        "longest_past": now + longest.past,
+    }
+    if connection.execute(_ANY_IMPOSSIBLE, bound).first() is None:
         return
-    for condition, values in rules:
-        connection.execute(update(shards).where(own, condition).values(values))
-
-
-def _impossible(now: float, longest: LongestWaits) -> tuple[tuple[ColumnElement[bool], dict[str, Any]], ...]:
-    waits = and_(shards.c.not_before > now + longest.not_before, shards.c.state != ShardState.SUBMITTED.value)
-    past = now + longest.past
-    return (
-        (waits, {"not_before": 0}),
-        # The holder stays in the row: whoever takes the shard over must know that the holder may still send.
-        (shards.c.lease_until > now + longest.lease, {"lease_until": 0.0}),
-        (shards.c.submitting_since > past, {"submitting_since": now, "looks": 0}),
-        (shards.c.merged_at > past, {"merged_at": now}),
-    )
+    for statement in _END_IMPOSSIBLE:
+        connection.execute(statement, bound)
 
 
 def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, case, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
@@ -16,6 +16,7 @@ from batchkit.store.tables import batches, shards
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
 #: Fields of ``Shard`` whose columns have other names. "window" is a reserved word of SQL.
@@ -28,6 +29,9 @@ def read_row(row: Sequence[Any]) -> Shard:
     """Return the shard that ``COLUMNS`` describe."""
     shard_id, workload_id, number, state, *others = row
     return Shard(shard_id, workload_id, number, ShardState(state), *others)
+
+
+_ADD = insert(shards).returning(shards.c.id)
 
 
 def add(
@@ -67,7 +71,7 @@ def add(
         "next_completion_window": next_window,
         "waits": waits,
     }
-    shard_id: ShardId = connection.execute(insert(shards).returning(shards.c.id), values).scalar_one()
+    shard_id: ShardId = connection.execute(_ADD, values).scalar_one()
     events.record(connection, workload_id, "(none) -> planned", at=at, shard_id=shard_id)
     return shard_id
 
@@ -78,9 +82,12 @@ def next_number(connection: Connection, workload_id: WorkloadId) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+_BY_ID = select(*COLUMNS).where(shards.c.id == bindparam("shard_id"))
+
+
 def get(connection: Connection, shard_id: ShardId) -> Shard:
     """Read one shard."""
-    return read_row(connection.execute(select(*COLUMNS).where(shards.c.id == shard_id)).one())
+    return read_row(connection.execute(_BY_ID, {"shard_id": shard_id}).one())
 
 
 def in_states(connection: Connection, workload_id: WorkloadId, states: Sequence[ShardState]) -> list[Shard]:
@@ -91,6 +98,11 @@ def in_states(connection: Connection, workload_id: WorkloadId, states: Sequence[
         .order_by(shards.c.number)
     )
     return [read_row(row) for row in connection.execute(query)]
+
+
+# The names of bound values of an UPDATE must differ from those of its columns.
+_OF_STATE = update(shards).where(shards.c.id == bindparam("own_id"), shards.c.state == bindparam("own_state"))
+_HELD = _OF_STATE.where(shards.c.lease_owner == bindparam("holder"))
 
 
 def transition(
@@ -113,30 +125,24 @@ def transition(
         raise StateConflict(f"shard {shard.number} cannot go from {shard.state} to {target}")
     if not keep_lease:
         values |= {"lease_owner": None, "lease_until": None}
-    statement = update(shards).where(shards.c.id == shard.id, shards.c.state == shard.state.value)
-    if owner is not None:
-        statement = statement.where(shards.c.lease_owner == owner)
-    if connection.execute(statement.values(state=target.value, **values)).rowcount != 1:
+    bound = {"own_id": shard.id, "own_state": shard.state.value, **({} if owner is None else {"holder": owner})}
+    moved = connection.execute(_OF_STATE if owner is None else _HELD, {**bound, **values, "state": target.value})
+    if moved.rowcount != 1:
         raise StateConflict(f"shard {shard.number} is no longer {shard.state}: another runner has taken it on")
     events.record(connection, shard.workload_id, f"{shard.state} -> {target}", at=at, shard_id=shard.id, detail=detail)
 
 
 def set_values(connection: Connection, shard: Shard, *, owner: str, **values: Any) -> None:
     """Write columns of a shard whose lease is held, without a transition. Raises ``StateConflict`` as ``transition`` does."""
-    statement = update(shards).where(
-        shards.c.id == shard.id, shards.c.state == shard.state.value, shards.c.lease_owner == owner
-    )
-    if connection.execute(statement.values(**values)).rowcount != 1:
+    bound = {"own_id": shard.id, "own_state": shard.state.value, "holder": owner}
+    if connection.execute(_HELD, {**bound, **values}).rowcount != 1:
         raise StateConflict(f"shard {shard.number} is no longer ours")
 
 
 def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
     """Set ``not_before`` (Unix seconds) and ``refusals`` of a shard that is not held."""
-    connection.execute(
-        update(shards)
-        .where(shards.c.id == shard.id, shards.c.state == shard.state.value)
-        .values(not_before=at, refusals=refusals)
-    )
+    bound = {"own_id": shard.id, "own_state": shard.state.value}
+    connection.execute(_OF_STATE, {**bound, "not_before": at, "refusals": refusals})
 
 
 class ShardTotals(NamedTuple):
@@ -153,21 +159,23 @@ class ShardTotals(NamedTuple):
     last_merged_at: float | None
 
 
+_TOTALS_BY_STATE = (
+    select(
+        shards.c.state,
+        func.count().label("shard_count"),
+        func.sum(shards.c.line_count).label("lines"),
+        func.sum(shards.c.expired).label("expired"),
+        func.sum(shards.c.prompt_tokens).label("prompt_tokens"),
+        func.sum(shards.c.completion_tokens).label("completion_tokens"),
+        func.max(shards.c.merged_at).label("last_merged_at"),
+    )
+    .where(shards.c.workload_id == bindparam("workload_id"))
+    .group_by(shards.c.state)
+)
+
+
 def totals_by_state(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, ShardTotals]:
     """Return totals of the workload's shards by state, from one query; states without a shard do not appear."""
-    query = (
-        select(
-            shards.c.state,
-            func.count().label("shard_count"),
-            func.sum(shards.c.line_count).label("lines"),
-            func.sum(shards.c.expired).label("expired"),
-            func.sum(shards.c.prompt_tokens).label("prompt_tokens"),
-            func.sum(shards.c.completion_tokens).label("completion_tokens"),
-            func.max(shards.c.merged_at).label("last_merged_at"),
-        )
-        .where(shards.c.workload_id == workload_id)
-        .group_by(shards.c.state)
-    )
     return {
         ShardState(row.state): ShardTotals(
             shards=row.shard_count,
@@ -177,7 +185,7 @@ def totals_by_state(connection: Connection, workload_id: WorkloadId) -> dict[Sha
             completion_tokens=int(row.completion_tokens),
             last_merged_at=row.last_merged_at,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_TOTALS_BY_STATE, {"workload_id": workload_id})
     }
 
 
@@ -188,36 +196,50 @@ class Resubmitted(NamedTuple):
     sent: int
 
 
-def resubmitted(connection: Connection, workload_id: WorkloadId, *, request_count: int) -> Resubmitted:
-    """Count the requests of resubmitted shards: those after the shards of the input's ``request_count`` requests."""
+def _resubmitted() -> Select[Any]:
     so_far = func.sum(shards.c.line_count).over(order_by=shards.c.number)
     every = (
         select(shards.c.state, shards.c.line_count, so_far.label("so_far"))
-        .where(shards.c.workload_id == workload_id)
+        .where(shards.c.workload_id == bindparam("workload_id"))
         .subquery("numbered")
     )
     unsent = every.c.state.in_([ShardState.PLANNED.value, ShardState.UPLOADED.value])
-    query = select(
+    return select(
         func.coalesce(func.sum(case((unsent, every.c.line_count), else_=0)), 0),
         func.coalesce(func.sum(case((unsent, 0), else_=every.c.line_count)), 0),
-    ).where(every.c.so_far > request_count, every.c.state != ShardState.WITHDRAWN.value)
-    return Resubmitted(*map(int, connection.execute(query).one()))
+    ).where(every.c.so_far > bindparam("request_count"), every.c.state != ShardState.WITHDRAWN.value)
+
+
+_RESUBMITTED = _resubmitted()
+
+
+def resubmitted(connection: Connection, workload_id: WorkloadId, *, request_count: int) -> Resubmitted:
+    """Count the requests of resubmitted shards: those after the shards of the input's ``request_count`` requests."""
+    bound = {"workload_id": workload_id, "request_count": request_count}
+    return Resubmitted(*map(int, connection.execute(_RESUBMITTED, bound).one()))
+
+
+_ANY_IN_STATES = (
+    select(shards.c.id)
+    .where(shards.c.workload_id == bindparam("workload_id"), shards.c.state.in_(bindparam("states", expanding=True)))
+    .limit(1)
+)
 
 
 def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[ShardState]) -> bool:
     """Return whether the workload has a shard in one of the given states."""
-    query = select(shards.c.id).where(
-        shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in states])
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    bound = {"workload_id": workload_id, "states": [state.value for state in states]}
+    return connection.execute(_ANY_IN_STATES, bound).first() is not None
+
+
+_NEXT_DUE = select(func.min(shards.c.not_before)).where(
+    shards.c.workload_id == bindparam("workload_id"), shards.c.state == bindparam("state")
+)
 
 
 def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState) -> float | None:
     """Return the earliest ``not_before`` (Unix seconds) of the workload's shards in ``state``; None without such a shard."""
-    query = select(func.min(shards.c.not_before)).where(
-        shards.c.workload_id == workload_id, shards.c.state == state.value
-    )
-    due: float | None = connection.execute(query).scalar_one()
+    due: float | None = connection.execute(_NEXT_DUE, {"workload_id": workload_id, "state": state.value}).scalar_one()
     return due
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import and_, bindparam, case, func, select
 
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardId, ShardState
 from batchkit.store.tables import batches, events, shards
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from batchkit.models import WorkloadId
@@ -50,8 +51,7 @@ class Refusal(NamedTuple):
     times: int
 
 
-def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, OpenShards]:
-    """Return figures of the open shards and their batches by state; states without a shard do not appear."""
+def _open_shards() -> Select[Any]:
     is_refused = and_(shards.c.state.in_([ShardState.PLANNED.value, ShardState.UPLOADED.value]), shards.c.refusals > 0)
     ended_early = batches.c.status.in_(sorted({*TERMINAL_STATUSES} - {BatchStatus.COMPLETED}))
     since = case(
@@ -61,7 +61,7 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
         (shards.c.state == ShardState.ENDED.value, batches.c.seen_at),
     )
     done = batches.c.completed + case((ended_early, 0), else_=batches.c.failed)
-    query = (
+    return (
         select(
             shards.c.state,
             func.count().label("shard_count"),
@@ -76,9 +76,19 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
             func.max(batches.c.seen_at).label("news_at"),
         )
         .join_from(shards, batches, batches.c.shard_id == shards.c.id, isouter=True)
-        .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
+        .where(
+            shards.c.workload_id == bindparam("workload_id"),
+            shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]),
+        )
         .group_by(shards.c.state)
     )
+
+
+_OPEN_SHARDS = _open_shards()
+
+
+def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, OpenShards]:
+    """Return figures of the open shards and their batches by state; states without a shard do not appear."""
     return {
         ShardState(row.state): OpenShards(
             shards=row.shard_count,
@@ -92,7 +102,7 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
             missing=int(row.missing),
             news_at=None if row.news_at is None else float(row.news_at),
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_OPEN_SHARDS, {"workload_id": workload_id})
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Integer, and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from batchkit.errors import UnknownWorkload
@@ -37,6 +37,7 @@ from batchkit.store.tables import events as event_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import BindParameter, Select
     from sqlalchemy.engine import Connection
 
     from batchkit.models import ShardState
@@ -118,15 +119,19 @@ def add(
     return True
 
 
+_BY_NAME = select(workloads).where(workloads.c.name == bindparam("workload_name"))
+_BY_ID = select(workloads).where(workloads.c.id == bindparam("workload_id"))
+
+
 def find(connection: Connection, name: str) -> Workload | None:
     """Read a workload by name."""
-    row = connection.execute(select(workloads).where(workloads.c.name == name)).one_or_none()
+    row = connection.execute(_BY_NAME, {"workload_name": name}).one_or_none()
     return None if row is None else _workload(row)
 
 
 def get(connection: Connection, workload_id: WorkloadId) -> Workload:
     """Read a workload. Raises ``UnknownWorkload`` when it was removed."""
-    row = connection.execute(select(workloads).where(workloads.c.id == workload_id)).one_or_none()
+    row = connection.execute(_BY_ID, {"workload_id": workload_id}).one_or_none()
     if row is None:
         raise UnknownWorkload(f"there is no workload {workload_id} (any more)")
     return _workload(row)
@@ -183,10 +188,16 @@ def take_lease(
     return connection.execute(statement.values(lease_owner=owner, lease_until=now + lease_seconds)).rowcount == 1
 
 
+_END_IMPOSSIBLE_LEASE = (
+    update(workloads)
+    .where(workloads.c.id == bindparam("own_id"), workloads.c.lease_until > bindparam("beyond"))
+    .values(lease_owner=None, lease_until=None)
+)
+
+
 def end_impossible_lease(connection: Connection, workload_id: WorkloadId, *, beyond: float) -> None:
     """End a lease on the workload that runs past ``beyond`` (Unix seconds): a clock ahead of ours wrote it."""
-    statement = update(workloads).where(workloads.c.id == workload_id, workloads.c.lease_until > beyond)
-    connection.execute(statement.values(lease_owner=None, lease_until=None))
+    connection.execute(_END_IMPOSSIBLE_LEASE, {"own_id": workload_id, "beyond": beyond})
 
 
 def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> bool:
@@ -272,6 +283,11 @@ def remove(connection: Connection, workload_id: WorkloadId) -> None:
     connection.execute(delete(workloads).where(workloads.c.id == workload_id))
 
 
+_COUNT_UNFINISHED = select(func.count()).where(
+    requests.c.workload_id == bindparam("workload_id"), requests.c.state == bindparam("state"), UNFINISHED
+)
+
+
 def count_requests(
     connection: Connection, workload: Workload, totals: Mapping[ShardState, ShardTotals] | None = None
 ) -> RequestCountsByState:
@@ -285,11 +301,7 @@ def count_requests(
     following = reuse.waiting_followers(connection, workload.id) if workload.repeated_requests else 0
     in_flight = following + sum(totals[state].lines for state in OPEN_SHARD_STATES if state in totals)
     unfinished = {
-        state: connection.execute(
-            select(func.count()).where(
-                requests.c.workload_id == workload.id, requests.c.state == state.value, UNFINISHED
-            )
-        ).scalar_one()
+        state: connection.execute(_COUNT_UNFINISHED, {"workload_id": workload.id, "state": state.value}).scalar_one()
         for state in (RequestState.PENDING, RequestState.FAILED, RequestState.CANCELLED)
     }
     total = workload.request_count if workload.request_count is not None else in_flight
@@ -304,17 +316,17 @@ def count_requests(
     )
 
 
-def failure_reasons(connection: Connection, workload_id: WorkloadId, *, limit: int = 10) -> list[FailureReason]:
-    """Group the failed results by error code, most frequent first; the sample is the group's first in the input."""
+def _failure_reasons() -> Select[Any]:
+    workload_id: BindParameter[Any] = bindparam("workload_id")
     groups = (
         select(results.c.error_code, func.count().label("failures"), func.min(results.c.seq).label("first_seq"))
         .where(results.c.workload_id == workload_id, FAILED)
         .group_by(results.c.error_code)
         .order_by(func.count().desc(), func.min(results.c.seq))
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
         .subquery("groups")
     )
-    query = (
+    return (
         select(
             func.coalesce(groups.c.error_code, "unknown"),
             results.c.status_code,
@@ -324,7 +336,15 @@ def failure_reasons(connection: Connection, workload_id: WorkloadId, *, limit: i
         .join(groups, and_(results.c.workload_id == workload_id, results.c.seq == groups.c.first_seq))
         .order_by(groups.c.failures.desc(), groups.c.first_seq)
     )
+
+
+_FAILURE_REASONS = _failure_reasons()
+
+
+def failure_reasons(connection: Connection, workload_id: WorkloadId, *, limit: int = 10) -> list[FailureReason]:
+    """Group the failed results by error code, most frequent first; the sample is the group's first in the input."""
+    rows = connection.execute(_FAILURE_REASONS, {"workload_id": workload_id, "most": limit})
     return [
         FailureReason(code=code, status_code=status, count=count, sample=sample or "")
-        for code, status, count, sample in connection.execute(query)
+        for code, status, count, sample in rows
     ]
