@@ -302,7 +302,9 @@ def test_a_slow_upload_does_not_delay_the_others(timed, monkeypatch):
         return upload(path, filename)
 
     timed.provider.upload_file = slow_upload
-    runner = timed.open()
+    timed.provider.takes_seconds = 1.0
+    # Each pass before the first poll waits for the slow upload.
+    runner = timed.open(poll_interval_seconds=1)
     timed.split(runner, 80, shard_lines=10)
     merged, notes = [], []
 
@@ -340,7 +342,9 @@ def test_a_slow_upload_that_fails_is_begun_again(timed, monkeypatch, kind):
         return upload(path, filename)
 
     timed.provider.upload_file = slow_upload
-    runner = timed.open()
+    timed.provider.takes_seconds = 1.0
+    # Each pass before the first poll waits for the slow upload.
+    runner = timed.open(poll_interval_seconds=1)
     timed.split(runner, 20, shard_lines=10)
 
     def on_wave(_wave, report):
