@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import ShardState, Usage
@@ -181,8 +181,8 @@ def read_progress(
     if resubmit_at is not None and open_work and counts.pending < workload.shard_lines:
         # As in ``steps.resubmit.next_due``: a few requests wait for further ones, so that they share a shard.
         resubmit_at = max(resubmit_at, (last_merged_at or 0.0) + linger_seconds)
-    alive, lost = _runners(connection, workload, now)
     state = _state(connection, workload, counts, now=now)
+    alive, lost = _NOBODY if state is WorkloadState.FINISHED else _runners(connection, workload, now)
     expired = sum(total.expired for total in totals.values())
     resubmitted = _NOTHING_RESUBMITTED
     if workload.request_count is not None and (counts.pending or any(state in totals for state in UNSENT_STATES)):
@@ -215,6 +215,9 @@ def read_progress(
         worked_seconds=worked,
         resubmitted=resubmitted,
     )
+
+
+_NOBODY: Final = ((), None)
 
 
 def _runners(connection: Connection, workload: Workload, now: float) -> tuple[tuple[RunnerRow, ...], RunnerRow | None]:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
 
-def rows_of(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
-    """Run a query and return its rows as the driver returns them, without SQLAlchemy's type conversion."""
-    result = connection.execute(query)
+def rows_of(
+    connection: Connection, query: Select[Any], bound: Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
+    """Run a query with its ``bound`` values and return its rows as the driver returns them, without SQLAlchemy's type conversion."""
+    result = connection.execute(query, bound)
     with driver_errors(connection, query):
         cursor: Any = result.cursor
         rows: list[tuple[Any, ...]] = cursor.fetchall()

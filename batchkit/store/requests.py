@@ -15,7 +15,7 @@ from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, result
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement, Select
+    from sqlalchemy import BindParameter, ColumnElement
     from sqlalchemy.engine import Connection
 
 
@@ -62,50 +62,55 @@ class ResubmitGroup(NamedTuple):
     shard_ids: tuple[ShardId, ...]
 
 
+_OF_SHARD_IN_FLIGHT = and_(
+    requests.c.workload_id == bindparam("the_workload"),
+    requests.c.seq.between(bindparam("first"), bindparam("last")),
+    requests.c.shard_id == bindparam("the_shard"),
+    requests.c.state == RequestState.IN_FLIGHT.value,
+    requests.c.leader_seq.is_(None),
+)
+_IN_FLIGHT = select(*columns_for(ShardRequest, requests)).where(_OF_SHARD_IN_FLIGHT).order_by(requests.c.seq)
+_IN_FLIGHT_FOR_MERGE = (
+    select(requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
+    .where(_OF_SHARD_IN_FLIGHT)
+    .order_by(requests.c.seq)
+)
+
+
+def _bound_by(shard: Shard) -> dict[str, int]:
+    """Return what ``_OF_SHARD_IN_FLIGHT`` binds."""
+    return {
+        "the_workload": shard.workload_id,
+        "first": shard.first_seq,
+        "last": shard.last_seq,
+        "the_shard": shard.id,
+    }
+
+
 def of_shard(connection: Connection, shard: Shard) -> list[ShardRequest]:
     """Read the shard's requests in flight, in input order.
 
     The query uses the range of seq and the primary key, so that ten million rows need no index on shards.
     """
-    query = _in_flight(shard, *columns_for(ShardRequest, requests))
-    return list(map(ShardRequest._make, connection.execute(query).all()))
+    return list(map(ShardRequest._make, connection.execute(_IN_FLIGHT, _bound_by(shard)).all()))
 
 
 def shard_requests(connection: Connection, shard: Shard) -> ShardRequests:
     """Read as ``of_shard`` does, in a quarter of its time."""
-    query = _in_flight(shard, requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
-    rows = rows_of(connection, query)
+    rows = rows_of(connection, _IN_FLIGHT_FOR_MERGE, _bound_by(shard))
     return ShardRequests(*([row[place] for row in rows] for place in range(4)))
 
 
-def _in_flight(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
-    return (
-        select(*columns)
-        .where(
-            requests.c.workload_id == shard.workload_id,
-            requests.c.seq.between(shard.first_seq, shard.last_seq),
-            requests.c.shard_id == shard.id,
-            requests.c.state == RequestState.IN_FLIGHT.value,
-            requests.c.leader_seq.is_(None),
-        )
-        .order_by(requests.c.seq)
-    )
+_MARK_SUCCEEDED = (
+    update(requests)
+    .where(_OF_SHARD_IN_FLIGHT)
+    .values(state=RequestState.SUCCEEDED.value, attempts=requests.c.attempts + 1)
+)
 
 
 def mark_succeeded(connection: Connection, shard: Shard) -> int:
     """Set the shard's requests in flight to succeeded; return how many."""
-    statement = (
-        update(requests)
-        .where(
-            requests.c.workload_id == shard.workload_id,
-            requests.c.seq.between(shard.first_seq, shard.last_seq),
-            requests.c.shard_id == shard.id,
-            requests.c.state == RequestState.IN_FLIGHT.value,
-            requests.c.leader_seq.is_(None),
-        )
-        .values(state=RequestState.SUCCEEDED.value, attempts=requests.c.attempts + 1)
-    )
-    return connection.execute(statement).rowcount
+    return connection.execute(_MARK_SUCCEEDED, _bound_by(shard)).rowcount
 
 
 def move_back(connection: Connection, shard: Shard, target: RequestState) -> int:
@@ -113,18 +118,8 @@ def move_back(connection: Connection, shard: Shard, target: RequestState) -> int
 
     Requests that follow cancelled ones are cancelled and counted, too.
     """
-    statement = (
-        update(requests)
-        .where(
-            requests.c.workload_id == shard.workload_id,
-            requests.c.seq.between(shard.first_seq, shard.last_seq),
-            requests.c.shard_id == shard.id,
-            requests.c.state == RequestState.IN_FLIGHT.value,
-            requests.c.leader_seq.is_(None),
-        )
-        .values(state=target.value)
-    )
-    moved = connection.execute(statement).rowcount
+    statement = update(requests).where(_OF_SHARD_IN_FLIGHT).values(state=target.value)
+    moved = connection.execute(statement, _bound_by(shard)).rowcount
     if target is RequestState.CANCELLED:
         moved += reuse.settle_followers(
             connection, shard.workload_id, first_seq=shard.first_seq, last_seq=shard.last_seq

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import and_, exists, func, or_, select, text
+from sqlalchemy import and_, bindparam, exists, func, or_, select, text
 
 from batchkit.models import OutcomeKind, RequestState
 from batchkit.store.driver import driver_errors
@@ -243,12 +243,14 @@ def reopen_followers(connection: Connection, workload_id: WorkloadId) -> None:
     )
 
 
+_WAITING_FOLLOWERS = select(func.count()).where(
+    requests.c.workload_id == bindparam("workload_id"), requests.c.state == RequestState.IN_FLIGHT.value, FOLLOWS
+)
+
+
 def waiting_followers(connection: Connection, workload_id: WorkloadId) -> int:
     """Count the followers that wait for the results of other requests."""
-    query = select(func.count()).where(
-        requests.c.workload_id == workload_id, requests.c.state == RequestState.IN_FLIGHT.value, FOLLOWS
-    )
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(_WAITING_FOLLOWERS, {"workload_id": workload_id}).scalar_one())
 
 
 def hand_on(connection: Connection, workload_id: WorkloadId) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Integer, and_, bindparam, case, func, insert, or_, select, update
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
@@ -76,10 +76,14 @@ def add(
     return shard_id
 
 
+_NEXT_NUMBER = select(func.coalesce(func.max(shards.c.number), 0) + 1).where(
+    shards.c.workload_id == bindparam("workload_id")
+)
+
+
 def next_number(connection: Connection, workload_id: WorkloadId) -> int:
     """Return the number of the workload's next shard; numbers start at 1."""
-    query = select(func.coalesce(func.max(shards.c.number), 0) + 1).where(shards.c.workload_id == workload_id)
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(_NEXT_NUMBER, {"workload_id": workload_id}).scalar_one())
 
 
 _BY_ID = select(*COLUMNS).where(shards.c.id == bindparam("shard_id"))
@@ -243,15 +247,20 @@ def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState)
     return due
 
 
+_OPEN_COUNT = select(func.count()).select_from(
+    select(shards.c.id)
+    .where(
+        shards.c.workload_id == bindparam("workload_id"),
+        shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]),
+    )
+    .limit(bindparam("most", type_=Integer))
+    .subquery()
+)
+
+
 def open_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:
     """Count the open shards, up to ``at_most``."""
-    still_open = (
-        select(shards.c.id)
-        .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
-        .limit(at_most)
-        .subquery()
-    )
-    return int(connection.execute(select(func.count()).select_from(still_open)).scalar_one())
+    return int(connection.execute(_OPEN_COUNT, {"workload_id": workload_id, "most": at_most}).scalar_one())
 
 
 def last_merged_at(connection: Connection, workload_id: WorkloadId) -> float | None:

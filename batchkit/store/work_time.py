@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 
 from batchkit.files import jsonl
 from batchkit.models import TERMINAL_STATUSES
@@ -17,6 +17,7 @@ from batchkit.store import events as event_log
 from batchkit.store.tables import batches, events, shards
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from batchkit.models import WorkloadId
@@ -38,19 +39,35 @@ def drive_stopped(connection: Connection, workload_id: WorkloadId, *, at: float,
     event_log.record(connection, workload_id, STOPPED, at=at, detail=why)
 
 
+_SPAN = select(func.min(events.c.at), func.max(events.c.at)).where(
+    events.c.workload_id == bindparam("workload_id"), events.c.at <= bindparam("until")
+)
+
+
+def _telling_events() -> Select[Any]:
+    """Return the query for the events at which a command began or stopped, and for those after a gap."""
+    earlier = func.lag(events.c.at).over(order_by=events.c.id)
+    steps = (
+        select(events.c.id, events.c.at, events.c.kind, earlier.label("earlier"))
+        .where(events.c.workload_id == bindparam("workload_id"), events.c.at <= bindparam("until"))
+        .subquery("steps")
+    )
+    telling = or_(steps.c.at - steps.c.earlier > _GAP_SECONDS, steps.c.kind.in_([DRIVEN, STOPPED]))
+    return select(steps.c.at, steps.c.kind, steps.c.earlier).where(telling).order_by(steps.c.id)
+
+
+_TELLING_EVENTS = _telling_events()
+
+
 def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: float, is_driven: bool) -> float:
     """Return the seconds of work up to ``until`` (Unix seconds); ``is_driven``: a command is driving the workload at that time."""
-    own = and_(events.c.workload_id == workload_id, events.c.at <= until)
-    earlier = func.lag(events.c.at).over(order_by=events.c.id)
-    steps = select(events.c.id, events.c.at, events.c.kind, earlier.label("earlier")).where(own).subquery("steps")
-    first, last = connection.execute(select(func.min(events.c.at), func.max(events.c.at)).where(own)).one()
+    bound = {"workload_id": workload_id, "until": until}
+    first, last = connection.execute(_SPAN, bound).one()
     if first is None:
         return 0.0
-    telling = or_(steps.c.at - steps.c.earlier > _GAP_SECONDS, steps.c.kind.in_([DRIVEN, STOPPED]))
     idle = 0.0
     driven = 0
-    query = select(steps.c.at, steps.c.kind, steps.c.earlier).where(telling).order_by(steps.c.id)
-    for at, kind, before in connection.execute(query).all():
+    for at, kind, before in connection.execute(_TELLING_EVENTS, bound).all():
         # When a command begins while another one is recorded as driving, that one may be dead.
         if before is not None and at - before > _GAP_SECONDS and (driven <= 0 or kind == DRIVEN):
             idle += _without_batch(connection, workload_id, before, at)
@@ -68,15 +85,21 @@ def ended_at(connection: Connection, workload_id: WorkloadId) -> float | None:
     return at
 
 
+_BATCHES_IN_WORK = (
+    select(batches.c.status, batches.c.raw, batches.c.created_at)
+    .join(shards, shards.c.id == batches.c.shard_id)
+    .where(
+        batches.c.workload_id == bindparam("workload_id"),
+        or_(shards.c.merged_at.is_(None), shards.c.merged_at >= bindparam("ended")),
+    )
+)
+
+
 def _without_batch(connection: Connection, workload_id: WorkloadId, began: float, ended: float) -> float:
     """Return for how many seconds between two events no batch ran: batches of that time ran from its beginning."""
-    query = (
-        select(batches.c.status, batches.c.raw, batches.c.created_at)
-        .join(shards, shards.c.id == batches.c.shard_id)
-        .where(batches.c.workload_id == workload_id, or_(shards.c.merged_at.is_(None), shards.c.merged_at >= ended))
-    )
     last_end = began
-    for status, raw, created_at in connection.execute(query):
+    bound = {"workload_id": workload_id, "ended": ended}
+    for status, raw, created_at in connection.execute(_BATCHES_IN_WORK, bound):
         if created_at is not None and created_at >= ended:
             continue
         end = _end_of(raw)

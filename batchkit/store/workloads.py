@@ -200,10 +200,12 @@ def end_impossible_lease(connection: Connection, workload_id: WorkloadId, *, bey
     connection.execute(_END_IMPOSSIBLE_LEASE, {"own_id": workload_id, "beyond": beyond})
 
 
+_LOCKED_LEASE = select(workloads.c.lease_owner).where(workloads.c.id == bindparam("workload_id")).with_for_update()
+
+
 def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> bool:
     """Return whether the owner still holds the lease, and lock the row until the transaction ends."""
-    query = select(workloads.c.lease_owner).where(workloads.c.id == workload_id).with_for_update()
-    return connection.execute(query).scalar_one_or_none() == owner
+    return connection.execute(_LOCKED_LEASE, {"workload_id": workload_id}).scalar_one_or_none() == owner
 
 
 def release_lease(connection: Connection, owner: str) -> None:
@@ -220,10 +222,14 @@ class SplitStatus(NamedTuple):
     owner: str | None
 
 
+_SPLIT_STATUS = select(workloads.c.request_count, workloads.c.lease_owner, workloads.c.lease_until).where(
+    workloads.c.id == bindparam("workload_id")
+)
+
+
 def split_status(connection: Connection, workload_id: WorkloadId, *, now: float) -> SplitStatus:
     """Read the status in one statement; a workload that was removed is not completely split and has no owner."""
-    query = select(workloads.c.request_count, workloads.c.lease_owner, workloads.c.lease_until)
-    row = connection.execute(query.where(workloads.c.id == workload_id)).one_or_none()
+    row = connection.execute(_SPLIT_STATUS, {"workload_id": workload_id}).one_or_none()
     if row is None:
         return SplitStatus(is_whole=False, owner=None)
     holds = row.lease_until is not None and row.lease_until >= now
