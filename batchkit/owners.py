@@ -17,8 +17,6 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -37,6 +35,8 @@ def _start_time(pid: int) -> str | None:
 
     Counted from the boot on Linux (the kernel's ticks), and from 1970 elsewhere.
     """
+    import psutil  # noqa: PLC0415 - a status without a running process does not need it
+
     try:
         # The public create_time() changes when the system's clock is set, so that a living owner would seem to be another process.
         started = psutil.Process(pid)._ident[1]  # noqa: SLF001 - as said
