@@ -126,8 +126,8 @@ class Announcer:
         """Write the end of a suite's run, in the transaction that declares it finished."""
         if not self._targets:
             return
-        is_regressed = end.verdict == "regressed"
-        kind = "regressed" if is_regressed else "failed" if end.failed_answers else "finished"
+        is_short = end.failed_answers or end.verdict in {"unscored", "incomparable"}
+        kind = "regressed" if end.verdict == "regressed" else "failed" if is_short else "finished"
         code = {"regressed": 5, "failed": 3, "finished": 0}[kind]
         event_id = _event_id("evaluation", run, str(at))
         report = _report(event_id, kind, at, workload=workload, run=run, exit_code=code, evaluation=asdict(end))

@@ -3,40 +3,74 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from batchkit.evaluation.scorers import NO_ANSWER
+from batchkit.evaluation.scorers import NO_ANSWER, NO_EXPECTED
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from sqlalchemy.engine import Connection
 
     from batchkit.store.evaluations import Evaluation
 
+#: At most this many different messages of a scorer are counted.
+_MOST_MESSAGES = 1_000
+_UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a run, in order: the key of each (None without a key), and the value of each slice's column."""
+    """The rows of a run, in order: the key of each (None without a key), and the value of each slice's column.
+
+    ``clusters`` numbers the cluster of each row, None without clusters. ``labels`` and ``contents`` have a number for each row that
+    differs when its expected values or its other columns do, None in a run of an earlier version; they are comparable within one
+    process.
+    """
 
     keys: list[str | None]
     slices: dict[str, list[str | None]]
+    clusters: NDArray[np.int64] | None = None
+    labels: NDArray[np.int64] | None = None
+    contents: NDArray[np.int64] | None = None
+
+
+class Unscored:
+    """Why answers of one arm have no score, and the messages of the scorer's errors."""
+
+    __slots__ = ("messages", "reasons")
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter()
+
+    def add(self, reason: str, detail: str | None) -> None:
+        """Count one answer."""
+        self.reasons[reason] += 1
+        message = detail or reason
+        if reason not in {NO_ANSWER, NO_EXPECTED} and (message in self.messages or len(self.messages) < _MOST_MESSAGES):
+            self.messages[message] += 1
 
 
 @dataclass(frozen=True)
 class ScoreTable:
     """One scorer's scores of a run: rows x arms x samples. Unscored is NaN.
 
-    ``own`` has the scorer's scores, ``counted`` also the values that the suite gives to failed answers.
+    ``own`` has the scorer's scores, ``counted`` also the values that the suite gives to failed answers. ``unscored`` has an entry for
+    each arm.
     """
 
     own: NDArray[np.float64]
     counted: NDArray[np.float64]
+    unscored: tuple[Unscored, ...] = ()
 
     @property
     def flat(self) -> NDArray[np.float64]:
@@ -56,26 +90,50 @@ def load_rows(connection: Connection, evaluation: Evaluation) -> Rows:
     """Return the rows of a run."""
     keys: list[str | None] = []
     slices: dict[str, list[str | None]] = {}
+    clusters: list[int] = []
+    numbers: dict[str, int] = {}
+    labels: list[int] = []
+    contents: list[int] = []
     for row in evaluations.rows_of(connection, evaluation.id):
         keys.append(row.key)
         for column, value in jsonl.loads(row.slices).items():
             slices.setdefault(column, []).append(value)
-    return Rows(keys, slices)
+        if row.cluster is not None:
+            clusters.append(numbers.setdefault(row.cluster, len(numbers)))
+        if row.labels is not None and row.content is not None:
+            labels.append(hash(row.labels))
+            contents.append(int.from_bytes(row.content, "big", signed=True))
+    return Rows(
+        keys,
+        slices,
+        _whole(clusters, len(keys)),
+        _whole(labels, len(keys)),
+        _whole(contents, len(keys)),
+    )
+
+
+def _whole(values: Sequence[int], count: int) -> NDArray[np.int64] | None:
+    """Return the values of all rows as an array; None if some rows have none."""
+    return np.array(values, dtype=np.int64) if count and len(values) == count else None
 
 
 def load_scores(
     connection: Connection, evaluation: Evaluation, scorer: str, rows: int, missing: Literal["zero", "ignore"]
 ) -> ScoreTable:
     """Return one scorer's scores of a run with ``rows`` rows."""
-    shape = (rows, len(evaluation.arms), evaluation.samples)
+    arms = len(evaluation.arms)
+    shape = (rows, arms, evaluation.samples)
     own, counted = np.full(shape, np.nan), np.full(shape, np.nan)
     flat_own, flat_counted = own.reshape(-1), counted.reshape(-1)
+    unscored = tuple(Unscored() for _ in range(arms))
     for score in evaluations.scores_of(connection, evaluation.id, scorer):
         if score.score is not None:
             flat_own[score.seq] = flat_counted[score.seq] = score.score
-        elif score.reason == NO_ANSWER and missing == "zero":
+            continue
+        unscored[(score.seq // evaluation.samples) % arms].add(score.reason or _UNKNOWN, score.detail)
+        if score.reason == NO_ANSWER and missing == "zero":
             flat_counted[score.seq] = 0.0
-    return ScoreTable(own, counted)
+    return ScoreTable(own, counted, unscored)
 
 
 class Pairing:
@@ -88,14 +146,23 @@ class Pairing:
             pairs = [(place, place) for place in range(min(len(rows.keys), len(earlier.keys)))]
         self.now = np.array([pair[0] for pair in pairs], dtype=np.int64)
         self.then = np.array([pair[1] for pair in pairs], dtype=np.int64)
+        self._clusters = rows.clusters
 
     def scores(
-        self, arm: int, earlier_arm: int, table: ScoreTable, earlier: ScoreTable
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the scores before and after of the rows that have both."""
+        self,
+        arm: int,
+        earlier_arm: int,
+        table: ScoreTable,
+        earlier: ScoreTable,
+        members: NDArray[np.bool_] | None = None,
+    ) -> PairedScores:
+        """Return the scores before and after of the rows that have both; only of the rows of this run that are ``members``."""
         after, before = table.of_rows[self.now, arm], earlier.of_rows[self.then, earlier_arm]
         both = ~(np.isnan(before) | np.isnan(after))
-        return before[both], after[both]
+        if members is not None:
+            both &= members[self.now]
+        clusters = None if self._clusters is None else self._clusters[self.now][both]
+        return PairedScores(before[both], after[both], clusters)
 
     def moves(
         self, evaluation: Evaluation, previous: Evaluation, table: ScoreTable, earlier: ScoreTable
@@ -106,6 +173,15 @@ class Pairing:
             difference = table.of_rows[self.now, arm] - earlier.of_rows[self.then, earlier_arm]
             moved[self.now, arm] = np.nan_to_num(difference)
         return np.repeat(moved[:, :, None], evaluation.samples, axis=2).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedScores:
+    """The scores of the same rows before and after, place by place, and the cluster of each row, None without clusters."""
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    clusters: NDArray[np.int64] | None
 
 
 def shared_arms(evaluation: Evaluation, previous: Evaluation) -> list[tuple[int, int]]:

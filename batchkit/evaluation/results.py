@@ -23,6 +23,37 @@ if TYPE_CHECKING:
     from batchkit.store.evaluations import Evaluation
 
 
+#: How a run ended. ``passed``: scored, compared, and not fallen. ``first``: scored, with nothing to compare with yet. ``regressed``: an alarm
+#: went off. ``unscored``: a watched scorer has scores for too few answers. ``incomparable``: too few rows could be compared.
+#: ``rescored``: the answers of another run, scored again.
+Verdict = Literal["passed", "regressed", "unscored", "incomparable", "first", "rescored", "unfinished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How many of an arm's answers a scorer has scored, and why it has not scored the others.
+
+    ``failed`` answers have no text to score. ``unlabelled`` rows have no expected value. ``errors`` are answers that the scorer
+    could not decide; ``commonest_error`` is the commonest message of these, with the number of times. ``counted`` answers have a value in
+    the mean: the scored ones, and failed ones that count as wrong. ``is_enough`` is False if these are fewer than ``min_scored`` of
+    the labelled ones, or none is scored.
+    """
+
+    scorer: str
+    prompt: str
+    model: str
+    answers: int
+    scored: int
+    counted: int
+    failed: int
+    unlabelled: int
+    errors: int
+    commonest_error: str | None
+    commonest_count: int
+    is_watched: bool
+    is_enough: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """The mean of a scorer over rows, for one prompt and model; a row with several samples counts once, with their mean.
@@ -50,7 +81,9 @@ class Change:
 
     ``low`` and ``high`` bound ``difference`` (after minus before) with 95 % confidence. ``p_value`` is two-sided. ``fall_p_value``,
     for metrics with an alarm, is one-sided, for a fall, and corrected (Holm) for all alarms of the suite; ``threshold`` is that
-    alarm's ``fall``. ``flipped_down`` and ``flipped_up`` count the rows whose score changed.
+    alarm's ``fall``. ``flipped_down`` and ``flipped_up`` count the rows whose score changed. ``slice`` is ``column=value``, None for all
+    rows. ``baseline`` is the run that was compared with, if it is not the one of the whole comparison. ``pairs`` are the rows that
+    both runs have scored, ``scored`` the rows of the run that scored fewer. ``bound`` says what ``threshold`` bounds (see ``Alarm``).
     """
 
     scorer: str
@@ -69,6 +102,10 @@ class Change:
     flipped_down: int
     flipped_up: int
     fall_p_value: float | None = None
+    slice: str | None = None
+    baseline: str | None = None
+    scored: int = 0
+    bound: Literal["estimate", "truth"] = "estimate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +126,12 @@ class JudgeAgreement:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EvaluationSummary:
-    """The result of a run. Times are Unix seconds; ``previous`` is the run it was compared with. ``notes`` are for people."""
+    """The result of a run. Times are Unix seconds; ``previous`` is the run it was compared with. ``notes`` are for people.
+
+    ``rescored`` is the derived run with the scores of ``previous`` by today's scorers and labels, None if its own scores were
+    compared. ``differences`` says what else differs between the two runs, one sentence each. ``scorings`` has an entry for each
+    scorer, prompt and model. ``slice_changes`` compares each slice.
+    """
 
     suite: str
     run: str
@@ -101,10 +143,20 @@ class EvaluationSummary:
     metrics: tuple[Metric, ...]
     changes: tuple[Change, ...]
     judge_agreement: tuple[JudgeAgreement, ...]
-    verdict: Literal["passed", "regressed", "unfinished"]
+    verdict: Verdict
     failed_answers: int = 0
     table_digest: str = ""
     notes: tuple[str, ...] = ()
+    rescored: str | None = None
+    differences: tuple[str, ...] = ()
+    scorings: tuple[Scoring, ...] = ()
+    slice_changes: tuple[Change, ...] = ()
+
+    @property
+    def alarms(self) -> tuple[Change, ...]:
+        """The changes for which an alarm went off, the largest fall first."""
+        raised = [change for change in (*self.changes, *self.slice_changes) if change.is_alarm]
+        return tuple(sorted(raised, key=lambda change: change.difference))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.run}: {self.verdict}, {len(self.metrics)} metrics>"
@@ -223,9 +275,10 @@ def _moves(
     runner: Runner, evaluation: Evaluation, found: EvaluationSummary, tables: Mapping[str, ScoreTable], suite: Suite
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Return for each scorer how far each answer's score changed; 0 without a comparison."""
-    if found.previous is None or not is_run(runner, found.previous):
+    compared = found.rescored or found.previous
+    if compared is None or not is_run(runner, compared):
         return {}
-    previous = find_run(runner, found.previous)
+    previous = find_run(runner, compared)
     then = summary(runner, previous.name)
     with runner.store.read() as connection:
         rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)

@@ -18,6 +18,7 @@ from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.engine.announcements import EvaluationEnd
 from batchkit.errors import UsageError, WorkloadConflict
+from batchkit.evaluation.comparing import PASSED, Comparison, compare
 from batchkit.evaluation.judging import (
     agreement_with_people,
     ensure_judge_workload,
@@ -25,12 +26,13 @@ from batchkit.evaluation.judging import (
     within_run,
     workload_name,
 )
+from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.open_runs import open_runs
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, is_run, summary
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, summary
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge
 from batchkit.evaluation.scoring import score_answers
 from batchkit.evaluation.suite import Suite
-from batchkit.evaluation.verdict import compare, measure, verdict_of
+from batchkit.evaluation.verdict import verdict_of
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 from batchkit.store.evaluations import Arm
@@ -65,8 +67,9 @@ def begin(
     """
     suite = file.suite
     found = _referred_run(runner, suite, name, scheduled_for)
-    if against is not None and (found is None or found.finished_at is None):
-        _check_baseline(runner, against)
+    wanted = against or suite.against
+    if wanted not in _BASELINES and (found is None or found.finished_at is None):
+        _named_baseline(runner, wanted)
     if found is not None:
         return found
     table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
@@ -123,19 +126,14 @@ def conclude(
     """
     suite = suite_of(evaluation)
     failed = score_answers(runner, evaluation, suite, advance=advance)
-    previous, notes = _previous(runner, evaluation, against or suite.against)
     digest = _table_digest(runner, evaluation, suite)
-    before = None if previous is None else summary(runner, previous.name)
-    is_same_table = before is not None and bool(digest) and before.table_digest == digest
     with runner.store.read() as connection:
-        metrics = measure(connection, evaluation, suite)
-        changes = (
-            compare(connection, evaluation, previous, suite, is_same_table=is_same_table)
-            if previous is not None
-            else ()
-        )
-    if previous is not None and not changes:
-        notes += (_why_nothing_compares(previous.name, suite),)
+        measured = measure(connection, evaluation, suite)
+    baseline = _baseline(runner, evaluation, against or suite.against)
+    previous, notes = baseline.run, baseline.notes
+    comparison = (
+        compare(runner, evaluation, suite, previous, table_digest=digest) if previous is not None else Comparison()
+    )
     judges = [agreement_with_people(runner, evaluation, judge) for judge in suite.judges]
     workloads = [workload_name(evaluation, judge) for judge in suite.judges]
     finished_at = runner.clock()
@@ -147,17 +145,33 @@ def conclude(
         workload_names=(evaluation.workload, *(name for name in workloads if runner.known(name))),
         started_at=evaluation.started_at,
         finished_at=finished_at,
-        metrics=metrics,
-        changes=changes,
+        metrics=measured.metrics,
+        changes=comparison.changes,
         judge_agreement=tuple(agreed for agreed in judges if agreed is not None),
-        verdict=verdict_of(changes),
+        verdict=verdict_of(
+            (*comparison.changes, *comparison.slice_changes),
+            is_fully_scored=measured.is_fully_scored,
+            is_comparable=comparison.is_comparable,
+            has_baseline=previous is not None,
+        ),
         failed_answers=failed,
         table_digest=digest,
-        notes=notes,
+        notes=(*notes, *comparison.uncompared),
+        rescored=None if comparison.rescored is None else comparison.rescored.name,
+        differences=comparison.differences,
+        scorings=measured.scorings,
+        slice_changes=comparison.slice_changes,
     )
     text = SUMMARY.dump_json(found).decode()
     with runner.store.write() as connection:
-        is_ours = evaluations.finish(connection, evaluation.id, verdict=found.verdict, summary=text, at=finished_at)
+        is_ours = evaluations.finish(
+            connection,
+            evaluation.id,
+            verdict=found.verdict,
+            summary=text,
+            fully_scored=measured.is_fully_scored,
+            at=finished_at,
+        )
         if is_ours:
             end = EvaluationEnd(found.suite, found.verdict, found.previous, found.failed_answers)
             runner.announcer.concluded(connection, run=found.run, workload=evaluation.workload, at=finished_at, end=end)
@@ -239,7 +253,7 @@ def _referred_run(runner: Runner, suite: Suite, name: str | None, scheduled_for:
     with runner.store.read() as connection:
         if name is not None:
             found = evaluations.find(connection, name)
-            if found is not None and (found.suite, found.suite_version) != (suite.name, suite.version()):
+            if found is not None and not (found.suite == suite.name and _is_of(found, suite)):
                 raise WorkloadConflict(
                     f"the run {name!r} belongs to another suite, or to another version of this one",
                     hint="choose another --run; prompts, models, data and scorers make the version",
@@ -247,7 +261,17 @@ def _referred_run(runner: Runner, suite: Suite, name: str | None, scheduled_for:
             return found
         if scheduled_for is not None:
             return evaluations.scheduled(connection, suite.name, scheduled_for)
-        return evaluations.unfinished(connection, suite.name, suite.version())
+        return next((run for run in evaluations.unfinished(connection, suite.name) if _is_of(run, suite)), None)
+
+
+def _is_of(evaluation: Evaluation, suite: Suite) -> bool:
+    """Whether a run is of this version of the suite. An earlier version of batchkit may have computed its version in another way."""
+    if evaluation.suite_version == suite.version():
+        return True
+    try:
+        return Suite.model_validate_json(evaluation.definition).version() == suite.version()
+    except ValueError:
+        return False  # a definition that this version cannot read is another suite's
 
 
 def _check_scorers(suite: Suite, columns: tuple[str, ...]) -> None:
@@ -279,6 +303,7 @@ def _begin(runner: Runner, suite: Suite, name: str | None, scheduled_for: float 
             name=name,
             scheduled_for=scheduled_for,
             at=runner.clock(),
+            is_resumed=lambda unfinished: _is_of(unfinished, suite),
         )
 
 
@@ -321,30 +346,38 @@ def _table_digest(runner: Runner, evaluation: Evaluation, suite: Suite) -> str:
     return load_recipe(recipe).table_digest if recipe is not None and suite.dataset.query is None else ""
 
 
-def _previous(runner: Runner, evaluation: Evaluation, against: str) -> tuple[Evaluation | None, tuple[str, ...]]:
-    if against in _BASELINES:
-        with runner.store.read() as connection:
-            found = evaluations.before(connection, evaluation, only_passed=against == "passed")
-        return found, () if found is not None else ("nothing to compare with: this is the first run",)
-    if not is_run(runner, against):
-        return None, (f"nothing to compare with: there is no evaluation {against!r}",)
-    named = find_run(runner, against)
-    if named.finished_at is None or named.id == evaluation.id:
-        return None, (f"nothing to compare with: {against!r} is not finished",)
-    return named, ()
+class _Baseline(NamedTuple):
+    """The run to compare with, None if there is none; ``notes`` say why."""
+
+    run: Evaluation | None
+    notes: tuple[str, ...] = ()
 
 
-def _check_baseline(runner: Runner, against: str) -> None:
-    """Refuse a named run that is no baseline: nothing would be compared, and the run would pass."""
-    if against in _BASELINES:
-        return
-    if find_run(runner, against).finished_at is None:
+def _baseline(runner: Runner, evaluation: Evaluation, against: str) -> _Baseline:
+    if against not in _BASELINES:
+        return _Baseline(_named_baseline(runner, against, evaluation))
+    verdicts = PASSED if against == "passed" else None
+    with runner.store.read() as connection:
+        found = evaluations.before(connection, evaluation, verdicts=verdicts)
+        if found:
+            return _Baseline(found[0])
+        is_first = evaluations.is_first(connection, evaluation)
+    if is_first:
+        return _Baseline(None, ("nothing to compare with: this is the first run",))
+    which = "passed" if against == "passed" else "has scores for enough answers"
+    return _Baseline(None, (f"nothing to compare with: no earlier run of {evaluation.suite!r} {which}",))
+
+
+def _named_baseline(runner: Runner, name: str, evaluation: Evaluation | None = None) -> Evaluation:
+    """Return the run to compare with. Raises ``UnknownWorkload``, and ``UsageError`` for a run that is no baseline."""
+    named = find_run(runner, name)
+    if named.finished_at is None or (evaluation is not None and named.id == evaluation.id):
         raise UsageError(
-            f"the run {against!r} is not finished, so nothing can be compared with it", hint="finish it first"
+            f"the run {name!r} is not finished, so nothing can be compared with it", hint="finish it first"
         )
-
-
-def _why_nothing_compares(name: str, suite: Suite) -> str:
-    if suite.dataset.key is None:
-        return f"no row can be paired with {name}: the dataset has changed and names no `key`"
-    return f"no row, prompt and model is also in {name}"
+    if not named.fully_scored:
+        raise UsageError(
+            f"the run {name!r} has scores for too few answers, so nothing can be compared with it",
+            hint="compare with another run, or `previous`, or `passed`",
+        )
+    return named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,17 @@ _ROWS_PER_COMMIT = 500
 
 
 def score_answers(
-    runner: Runner, evaluation: Evaluation, suite: Suite, *, advance: Callable[[int], None] = lambda _rows: None
+    runner: Runner,
+    evaluation: Evaluation,
+    suite: Suite,
+    *,
+    relabelled: Mapping[str, Mapping[str, Any]] | None = None,
+    advance: Callable[[int], None] = lambda _rows: None,
 ) -> int:
     """Write the scores of a run whose workloads are finished; returns the number of failed answers.
 
-    ``advance`` gets the number of further scored rows. Raises ``ConfigurationError`` for a function that cannot be imported.
+    ``relabelled`` has other expected values for some rows: for the text of a row's key the columns that differ. ``advance`` gets the
+    number of further scored rows. Raises ``ConfigurationError`` for a function that cannot be imported.
     """
     scorers = {
         scorer.label: _judge(runner, evaluation, scorer) if isinstance(scorer, Judge) else scorer.prepared()
@@ -38,7 +45,11 @@ def score_answers(
     }
     rows = read_row_answers(runner, runner.find(evaluation.workload))
     failed = 0
+    key = suite.dataset.key
     while chunk := list(islice(rows, _ROWS_PER_COMMIT)):
+        if relabelled and key is not None:
+            for row in chunk:
+                row.row.update(relabelled.get(_text(row.row[key]) or "", {}))
         failed += sum(answer.status != "succeeded" for row in chunk for answer in row.answers)
         # Before the transaction: a user's function may be slow.
         found = [
@@ -71,9 +82,20 @@ def _stored(score: Score) -> tuple[float | None, str | None, str | None]:
 
 
 def _row(row: RowAnswers, suite: Suite) -> RowOf:
-    key = None if suite.dataset.key is None else _text(row.row[suite.dataset.key])
-    slices = {column: _text(row.row[column]) for column in suite.slices}
-    return RowOf(row.number, key, jsonl.dumps(slices).decode())
+    values = row.row
+    key = None if suite.dataset.key is None else _text(values[suite.dataset.key])
+    cluster = None if suite.dataset.cluster is None else _text(values[suite.dataset.cluster])
+    slices = {column: _text(values[column]) for column in suite.slices}
+    labels = {column: _text(values.get(column)) for column in suite.label_columns}
+    asked = {column: _text(value) for column, value in values.items() if column not in labels}
+    return RowOf(
+        number=row.number,
+        key=key,
+        slices=jsonl.dumps(slices).decode(),
+        cluster=cluster,
+        labels=jsonl.dumps(labels).decode(),
+        content=hashlib.blake2b(jsonl.dumps(asked), digest_size=8).digest(),
+    )
 
 
 def _text(value: Any) -> str | None:

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from batchkit.files.checked_yaml import Place
 
 #: These fields affect neither a request nor a score, so a change makes no new version.
-_OUTSIDE_THE_VERSION = {"folder", "schedule", "alarms", "report", "against", "slices", "missing", "allow_paths"}
+_OUTSIDE_THE_VERSION = {
+    "folder",
+    "schedule",
+    "alarms",
+    "report",
+    "against",
+    "slices",
+    "missing",
+    "allow_paths",
+    "min_scored",
+    "min_paired",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CRON_FIELD = re.compile(r"[\d*/,A-Za-z#?-]+")
 _CRON_FIELDS = 5
@@ -62,13 +73,15 @@ class _SuitePart(BaseModel):
 class Dataset(_SuitePart):
     """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows.
 
-    ``separator`` is the sign between the cells of CSV files.
+    ``cluster`` is the column that says which rows belong together: questions about one passage, of one user, of one conversation
+    are easy or hard together, and count as one unit in intervals and tests. ``separator`` is the sign between the cells of CSV files.
     """
 
     path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
     query: str | None = None
     separator: str | None = None
     key: str | None = None
+    cluster: str | None = None
     limit: int | None = Field(default=None, ge=1)
 
 
@@ -80,9 +93,13 @@ class Schedule(_SuitePart):
 
 
 class Alarm(_SuitePart):
-    """An alarm for a fall of a scorer's mean: by at least ``fall``, and significant at ``level``.
+    """An alarm for a fall of a scorer's mean, significant at ``level``.
 
-    It applies to each prompt with each model, or to those that are named.
+    It applies to each prompt with each model, or to those that are named; with ``slice`` to each value of that column instead of
+    all rows. With the ``bound`` ``estimate`` the mean must have fallen by at least ``fall`` and a fall of any size must be
+    significant; with ``truth`` it must be significant that the true fall is larger than ``fall``. It compares with the run that the
+    suite compares ``against``, or with the one whose mean was the ``best`` or the ``median`` of the last ``of_last`` passed runs,
+    which finds a slow decay.
     """
 
     scorer: str
@@ -90,6 +107,10 @@ class Alarm(_SuitePart):
     level: float = Field(default=0.01, gt=0, lt=1)
     model: str | None = None
     prompt: str | None = None
+    slice: str | None = None
+    bound: Literal["estimate", "truth"] = "estimate"
+    baseline: Literal["against", "best", "median"] = "against"
+    of_last: int = Field(default=7, ge=1, le=365)
 
     def concerns(self, scorer: str, prompt: str, model: str) -> bool:
         """Whether the alarm applies to this metric."""
@@ -102,7 +123,9 @@ class Suite(_SuitePart):
     Files of ``images`` are read only below ``folder``, unless ``allow_paths`` is set.
 
     ``missing`` is the value of a failed answer: ``zero``, a wrong answer, or ``ignore``, no answer. ``against`` is the run to compare
-    with: the ``previous`` finished run, the last one that ``passed``, or a run by name.
+    with: the ``previous`` finished run, the last one that ``passed``, or a run by name. A scorer that scored less than ``min_scored``
+    of the answers whose rows have an expected value makes the run ``unscored``; a comparison of less than ``min_paired`` of the
+    smaller run's scored rows makes it ``incomparable``.
     """
 
     name: Annotated[str, AfterValidator(_slug)] = Field(max_length=60)
@@ -128,6 +151,8 @@ class Suite(_SuitePart):
     ]
     alarms: tuple[Alarm, ...] = ()
     against: str = "previous"
+    min_scored: float = Field(default=0.95, ge=0, le=1)
+    min_paired: float = Field(default=0.5, ge=0, le=1)
     schedule: Schedule | None = None
     report: str | None = None
     folder: str = "."
@@ -138,12 +163,31 @@ class Suite(_SuitePart):
         return tuple(scorer for scorer in self.scorers if isinstance(scorer, Judge))
 
     def version(self) -> str:
-        """Return a SHA-256 in hex of the questions and the scorers; it does not depend on the file's folder."""
-        content = self.model_dump(mode="json", exclude=_OUTSIDE_THE_VERSION, by_alias=True)
-        if self.dataset.separator is None:
-            # As in the versions of suites from before there was such a field.
-            del content["dataset"]["separator"]
+        """Return a SHA-256 in hex of the questions and the scorers; it does not depend on the file's folder.
+
+        Fields with default values do not count, so that a later version with more fields gives the same one.
+        """
+        content = self.model_dump(mode="json", exclude=_OUTSIDE_THE_VERSION, by_alias=True, exclude_defaults=True)
+        # The kind of a scorer is the default of its field.
+        content["scorers"] = [self.scorer_definition(scorer) for scorer in self.scorers]
+        content["dataset"].pop("cluster", None)
         return hashlib.sha256(jsonl.dumps(content)).hexdigest()
+
+    @staticmethod
+    def scorer_definition(scorer: Scorer) -> dict[str, Any]:
+        """Return the fields of a scorer that differ from the defaults, and its kind."""
+        return {"kind": scorer.kind, **scorer.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The labels of the scorers that decide the verdict: those with an alarm, or all of a suite without alarms."""
+        return frozenset(alarm.scorer for alarm in self.alarms) or frozenset(scorer.label for scorer in self.scorers)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of the expected values, the suite's own first."""
+        named = (self.expected, *(scorer.expected for scorer in self.scorers))
+        return tuple(dict.fromkeys(column for column in named if column is not None))
 
     def table_parts(self) -> list[str]:
         """Return the parts of the table's address, with paths of files relative to this process."""
@@ -190,9 +234,16 @@ class Suite(_SuitePart):
                 ("scorer", alarm.scorer, labels),
                 ("prompt", alarm.prompt, sorted(names)),
                 ("model", alarm.model, self.models),
+                ("slice", alarm.slice, self.slices),
             ):
                 if value is not None and value not in known:
-                    yield ("alarms", place, field), f"there is no {field} {value!r}; there are: {', '.join(known)}"
+                    there_are = f"there are: {', '.join(known)}" if known else "there are none"
+                    yield ("alarms", place, field), f"there is no {field} {value!r}; {there_are}"
+            if alarm.slice is not None and alarm.baseline != "against":
+                yield (
+                    ("alarms", place, "baseline"),
+                    "an alarm for slices compares with the run that the suite compares against",
+                )
 
     def _contradictions_of(self, place: int, scorer: Scorer, labels: Sequence[str]) -> Iterator[tuple[Place, str]]:
         where: Place = ("scorers", place)
@@ -215,7 +266,11 @@ class Suite(_SuitePart):
 
     def unknown_columns(self, columns: Sequence[str]) -> Iterator[tuple[Place, str]]:
         """Yield the columns that the suite names and the table does not have."""
-        named: list[tuple[Place, str | None]] = [(("dataset", "key"), self.dataset.key), (("expected",), self.expected)]
+        named: list[tuple[Place, str | None]] = [
+            (("dataset", "key"), self.dataset.key),
+            (("dataset", "cluster"), self.dataset.cluster),
+            (("expected",), self.expected),
+        ]
         named += [(("slices", place), column) for place, column in enumerate(self.slices)]
         for place, scorer in enumerate(self.scorers):
             named.append((("scorers", place, "expected"), scorer.expected))

@@ -1,131 +1,108 @@
-"""From scores to a verdict: metrics, changes since the previous run, and alarms."""
+"""From comparisons to a verdict: which alarms go off, and what the run is therefore called."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-
-from batchkit.evaluation.measure import Pairing, load_rows, load_scores, shared_arms
-from batchkit.evaluation.results import Change, Metric
-from batchkit.stats.intervals import mean_interval
-from batchkit.stats.paired import compare_pairs, holm
+from batchkit.evaluation.results import Change
+from batchkit.stats.paired import fall_beyond, holm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-    from sqlalchemy.engine import Connection
-
-    from batchkit.evaluation.measure import Rows, ScoreTable
-    from batchkit.evaluation.suite import Alarm, Suite
+    from batchkit.evaluation.measure import PairedScores
+    from batchkit.evaluation.results import Verdict
+    from batchkit.evaluation.suite import Alarm
     from batchkit.stats.paired import PairedComparison
-    from batchkit.store.evaluations import Arm, Evaluation
-
-#: In a column with more values, only the most frequent ones are slices.
-LARGEST_SLICES = 50
+    from batchkit.store.evaluations import Arm
 
 
-def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> tuple[Metric, ...]:
-    """Return every metric of a run: by scorer, prompt and model, over all rows and over each slice."""
-    rows = load_rows(connection, evaluation)
-    slices = list(_slices(rows, suite.slices))
-    found = []
-    for scorer in suite.scorers:
-        table = load_scores(connection, evaluation, scorer.label, len(rows.keys), suite.missing)
-        for place, arm in enumerate(evaluation.arms):
-            for name, members in slices:
-                metric = _metric(scorer.label, arm, name, table, place=place, members=members)
-                if metric is not None:
-                    found.append(metric)
-    return tuple(found)
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A metric compared with that of an earlier run: over all rows, or over one value of a column (``slice``: ``column=value``).
+
+    ``pairs`` are the scores that were compared, and ``scored`` is the number of rows of the run that scored fewer. ``baseline`` names
+    the earlier run if alarms chose it, as ``kind`` says, from ``chosen_from`` runs, the last ``of_last`` that passed.
+    """
+
+    scorer: str
+    arm: Arm
+    comparison: PairedComparison
+    pairs: PairedScores
+    scored: int
+    slice: str | None = None
+    slice_column: str | None = None
+    baseline: str | None = None
+    kind: Literal["against", "best", "median"] = "against"
+    chosen_from: int = 1
+    of_last: int | None = None
+
+    def is_watched_by(self, alarm: Alarm) -> bool:
+        """Whether the alarm applies to this comparison."""
+        return (
+            alarm.concerns(self.scorer, self.arm.prompt, self.arm.model)
+            and alarm.slice == self.slice_column
+            and alarm.baseline == self.kind
+            and (self.of_last is None or alarm.of_last == self.of_last)
+        )
 
 
-def _slices(rows: Rows, columns: Sequence[str]) -> Iterator[tuple[str | None, NDArray[np.bool_]]]:
-    yield None, np.ones(len(rows.keys), dtype=bool)
-    for column in columns:
-        values = rows.slices.get(column, [])
-        frequent = Counter(values).most_common(LARGEST_SLICES)
-        for value, _ in sorted(frequent, key=lambda entry: (-entry[1], str(entry[0]))):
-            yield (
-                f"{column}={'' if value is None else value}",
-                np.array([found == value for found in values], dtype=bool),
-            )
+class _Hypothesis(NamedTuple):
+    """A test of a comparison: for any fall, or for one beyond ``margin``."""
+
+    place: int
+    margin: float | None
 
 
-def _metric(
-    scorer: str, arm: Arm, name: str | None, table: ScoreTable, *, place: int, members: NDArray[np.bool_]
-) -> Metric | None:
-    scored = table.of_rows[members, place]
-    scored = scored[~np.isnan(scored)]
-    interval = mean_interval(scored)
-    if interval is None:
-        return None
-    return Metric(
-        scorer=scorer,
-        prompt=arm.prompt,
-        model=arm.model,
-        slice=name,
-        count=int(scored.size),
-        mean=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        method=interval.method,
-        unscored=int(np.isnan(table.own[members, place]).sum()),
-    )
+class _Outcome(NamedTuple):
+    is_raised: bool
+    alarm: Alarm
+    p_value: float
 
 
-def compare(
-    connection: Connection, evaluation: Evaluation, previous: Evaluation, suite: Suite, *, is_same_table: bool
-) -> tuple[Change, ...]:
-    """Compare a run with an earlier one, row by row; without common rows there is no change."""
-    rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
-    pairing = Pairing(rows, earlier_rows, is_same_table=is_same_table)
-    found: list[tuple[str, Arm, PairedComparison]] = []
-    for scorer in suite.scorers:
-        table = load_scores(connection, evaluation, scorer.label, len(rows.keys), suite.missing)
-        earlier = load_scores(connection, previous, scorer.label, len(earlier_rows.keys), suite.missing)
-        for arm, earlier_arm in shared_arms(evaluation, previous):
-            comparison = compare_pairs(*pairing.scores(arm, earlier_arm, table, earlier))
-            if comparison is not None:
-                found.append((scorer.label, evaluation.arms[arm], comparison))
-    return judged(found, suite.alarms)
-
-
-def judged(found: Sequence[tuple[str, Arm, PairedComparison]], alarms: Sequence[Alarm]) -> tuple[Change, ...]:
+def judged(found: Sequence[Compared], alarms: Sequence[Alarm]) -> tuple[Change, ...]:
     """Return the changes, with the alarms that they raise.
 
-    A fall must reach the alarm's ``fall``, and the one-sided test must be below its level after Holm's correction for
-    all alarms of the suite: among many models, prompts and scorers one falls by chance more often than a single one.
+    A fall must reach the alarm's ``fall`` (its lower bound must, if the alarm says so), and the one-sided test must be below its level
+    after Holm's correction for everything that the suite's alarms watch: among many models, prompts, scorers and slices one falls by
+    chance more often than a single one. The best of several earlier runs is good by chance as well: its p-value counts as many times
+    as there were runs to choose from (Bonferroni).
     """
     watched = [
-        (place, alarm)
-        for place, (scorer, arm, _) in enumerate(found)
+        (_Hypothesis(place, alarm.fall if alarm.bound == "truth" else None), alarm)
+        for place, compared in enumerate(found)
         for alarm in alarms
-        if alarm.concerns(scorer, arm.prompt, arm.model)
+        if compared.is_watched_by(alarm)
     ]
-    tested = sorted({place for place, _ in watched})
-    corrected = dict(zip(tested, holm([found[place][2].fall_p_value for place in tested]), strict=True))
-    verdicts: dict[int, tuple[bool, float, float]] = {}
-    for place, alarm in watched:
-        comparison, p_value = found[place][2], corrected[place]
-        is_raised = comparison.difference < 0 and -comparison.difference >= alarm.fall and p_value < alarm.level
-        before = verdicts.get(place)
+    tested = list(dict.fromkeys(hypothesis for hypothesis, _ in watched))
+    corrected = dict(zip(tested, holm([_p_value(found[one.place], one.margin) for one in tested]), strict=True))
+    outcomes: dict[int, _Outcome] = {}
+    for hypothesis, alarm in watched:
+        fell, p_value = -found[hypothesis.place].comparison.difference, corrected[hypothesis]
+        is_raised = fell > 0 and fell >= alarm.fall and p_value < alarm.level
+        before = outcomes.get(hypothesis.place)
         # Of two alarms on one metric a raised one is shown, else the stricter one.
-        if before is None or (is_raised, -alarm.fall) > (before[0], -before[1]):
-            verdicts[place] = (is_raised, alarm.fall, p_value)
-    return tuple(
-        _change(scorer, arm, comparison, verdicts.get(place)) for place, (scorer, arm, comparison) in enumerate(found)
-    )
+        if before is None or (is_raised, -alarm.fall) > (before.is_raised, -before.alarm.fall):
+            outcomes[hypothesis.place] = _Outcome(is_raised, alarm, p_value)
+    return tuple(_change(compared, outcomes.get(place)) for place, compared in enumerate(found))
 
 
-def _change(scorer: str, arm: Arm, comparison: PairedComparison, verdict: tuple[bool, float, float] | None) -> Change:
-    is_raised, threshold, p_value = verdict if verdict is not None else (False, None, None)
+def _p_value(compared: Compared, margin: float | None) -> float:
+    if margin is None:
+        p_value = compared.comparison.fall_p_value
+    else:
+        pairs = compared.pairs
+        p_value = fall_beyond(pairs.before, pairs.after, margin, pairs.clusters)
+    return min(p_value * (compared.chosen_from if compared.kind == "best" else 1), 1.0)
+
+
+def _change(compared: Compared, outcome: _Outcome | None) -> Change:
+    comparison = compared.comparison
     return Change(
-        scorer=scorer,
-        prompt=arm.prompt,
-        model=arm.model,
+        scorer=compared.scorer,
+        prompt=compared.arm.prompt,
+        model=compared.arm.model,
         before=comparison.before,
         after=comparison.after,
         difference=comparison.difference,
@@ -134,14 +111,26 @@ def _change(scorer: str, arm: Arm, comparison: PairedComparison, verdict: tuple[
         p_value=comparison.p_value,
         method=comparison.method,
         pairs=comparison.pairs,
-        is_alarm=is_raised,
-        threshold=threshold,
+        is_alarm=outcome is not None and outcome.is_raised,
+        threshold=None if outcome is None else outcome.alarm.fall,
         flipped_down=comparison.fell,
         flipped_up=comparison.rose,
-        fall_p_value=p_value,
+        fall_p_value=None if outcome is None else outcome.p_value,
+        slice=compared.slice,
+        baseline=compared.baseline,
+        scored=compared.scored,
+        bound="estimate" if outcome is None else outcome.alarm.bound,
     )
 
 
-def verdict_of(changes: Sequence[Change]) -> Literal["passed", "regressed"]:
-    """Return the verdict of a run."""
-    return "regressed" if any(change.is_alarm for change in changes) else "passed"
+def verdict_of(
+    changes: Sequence[Change], *, is_fully_scored: bool = True, is_comparable: bool = True, has_baseline: bool = True
+) -> Verdict:
+    """Return the verdict of a run. A fall that was found is told before anything that could not be found out."""
+    if any(change.is_alarm for change in changes):
+        return "regressed"
+    if not is_fully_scored:
+        return "unscored"
+    if not has_baseline:
+        return "first"
+    return "passed" if is_comparable else "incomparable"

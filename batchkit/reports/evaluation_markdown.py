@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from batchkit.evaluation import sentences
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -49,7 +51,8 @@ def text(found: EvaluationSummary, report: Path | None) -> str:
             *(_change_line(change) for change in found.changes[:_MOST_ROWS]),
             "",
         ]
-    lines += [f"- {_cell(note)}" for note in found.notes]
+    short = [f"not enough is scored: {sentences.scoring_sentence(scoring)}" for scoring in sentences.lacking(found)]
+    lines += [f"- {_cell(note)}" for note in (*short, *found.differences, *found.notes)]
     return "\n".join(lines)
 
 
@@ -91,6 +94,7 @@ def regressed_payload(found: EvaluationSummary) -> dict[str, Any]:
                 "scorer": change.scorer,
                 "prompt": change.prompt,
                 "model": change.model,
+                "slice": change.slice,
                 "before": change.before,
                 "after": change.after,
                 "difference": change.difference,
@@ -98,7 +102,6 @@ def regressed_payload(found: EvaluationSummary) -> dict[str, Any]:
                 "fall_p_value": change.fall_p_value,
                 "pairs": change.pairs,
             }
-            for change in found.changes
-            if change.is_alarm
+            for change in found.alarms
         ],
     }

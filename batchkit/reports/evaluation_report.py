@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit import formatting
 from batchkit.datasets.values import text_of
+from batchkit.evaluation import sentences
 from batchkit.evaluation.results import scored_rows
 from batchkit.reports import charts
 from batchkit.reports.headline import Headline
@@ -132,7 +133,17 @@ def evaluation_view(summary: EvaluationSummary) -> EvaluationView:
             )
             for judge in summary.judge_agreement
         ),
-        notes=tuple(cut(note, _EXPECTED_BYTES).text for note in summary.notes),
+        notes=tuple(
+            cut(note, _EXPECTED_BYTES).text
+            for note in (
+                *(f"Since {summary.previous}: {difference}." for difference in summary.differences),
+                *(
+                    f"Not enough is scored: {sentences.scoring_sentence(short)}."
+                    for short in sentences.lacking(summary)
+                ),
+                *summary.notes,
+            )
+        ),
     )
 
 
@@ -197,7 +208,7 @@ def _candidate(row: ScoredRow) -> _Candidate:
 
 
 def _headline(summary: EvaluationSummary) -> Headline:
-    alarms = [change for change in summary.changes if change.is_alarm]
+    alarms = summary.alarms
     if summary.verdict == "unfinished":
         return Headline(
             "unfinished",
@@ -210,7 +221,8 @@ def _headline(summary: EvaluationSummary) -> Headline:
         fell = (
             ""
             if first is None
-            else f": {_brief(first.scorer)} fell from {first.before:.3f} to {first.after:.3f} ({_arm(first)})"
+            else f": {_brief(first.scorer)} fell from {first.before:.3f} to {first.after:.3f}"
+            f" ({_arm(first)}{f', {_brief(first.slice)}' if first.slice else ''})"
         )
         counted = formatting.counted(len(alarms), "alarm")
         return Headline(
@@ -219,7 +231,25 @@ def _headline(summary: EvaluationSummary) -> Headline:
             f"{counted} went off{fell}.",
             f"Exit code 5: worse than {summary.previous}, beyond noise.",
         )
-    watched = [change for change in summary.changes if change.threshold is not None]
+    if summary.verdict == "unscored":
+        why = cut(sentences.reason(summary), _EXPECTED_BYTES).text
+        return Headline(
+            "unscored",
+            "bad",
+            f"Too few answers have a score: {why}.",
+            "Exit code 3: this run is compared with no other.",
+        )
+    if summary.verdict == "incomparable":
+        why = cut(sentences.reason(summary), _EXPECTED_BYTES).text
+        return Headline("incomparable", "open", f"The run is scored, but not compared: {why}.", "Exit code 3.")
+    if summary.verdict == "first":
+        return Headline(
+            "first",
+            "good",
+            "The run is finished and scored; there was no run to compare with.",
+            "Exit code 0 when every request succeeded, else 3.",
+        )
+    watched = [change for change in (*summary.changes, *summary.slice_changes) if change.threshold is not None]
     verdict = (
         f"No metric with an alarm fell significantly beyond its threshold, compared with {summary.previous}."
         if watched

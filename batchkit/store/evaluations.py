@@ -13,12 +13,13 @@ from batchkit.store.rows import columns_for
 from batchkit.store.tables import RUNNING, evaluation_arms, evaluation_rows, evaluations, scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
 _ROWS_PER_STATEMENT = 1_000
+_FULLY_SCORED = evaluations.c.fully_scored == 1
 
 
 class Arm(NamedTuple):
@@ -30,11 +31,18 @@ class Arm(NamedTuple):
 
 
 class RowOf(NamedTuple):
-    """A row of the dataset: ``number`` from 1, its ``key`` if it has one, its slices as a JSON object."""
+    """A row of the dataset: ``number`` from 1, its ``key`` if it has one, its slices as a JSON object.
+
+    ``cluster`` names the rows that belong together. ``labels`` has the texts of the expected columns as a JSON object,
+    ``content`` is a digest of the other columns; None in runs of earlier versions.
+    """
 
     number: int
     key: str | None
     slices: str
+    cluster: str | None = None
+    labels: str | None = None
+    content: bytes | None = None
 
 
 class ScoreOf(NamedTuple):
@@ -51,13 +59,14 @@ class ScoreOf(NamedTuple):
 class Evaluation:
     """A row of ``evaluations``; times are Unix seconds.
 
-    ``workload`` is the name of the workload that holds the answers. ``scheduled_for`` is the time of the schedule.
-    ``verdict`` is ``passed`` or ``regressed``; it and ``summary`` (JSON) are set when the run is finished.
+    ``number`` is its place in the suite's series, None for a run outside it: of some rows only, or ``derived_from`` another run,
+    whose answers it scores. ``workload`` is the name of the workload that holds the answers. ``scheduled_for`` is the time of the
+    schedule. ``verdict`` (see ``results.Verdict``), ``summary`` (JSON) and ``fully_scored`` are set when the run is finished.
     """
 
     id: int
     suite: str
-    number: int
+    number: int | None
     name: str
     suite_version: str
     definition: str
@@ -69,6 +78,8 @@ class Evaluation:
     finished_at: float | None
     verdict: str | None
     summary: str | None
+    derived_from: str | None = None
+    fully_scored: bool = False
 
 
 def begin(
@@ -82,20 +93,16 @@ def begin(
     name: str | None,
     scheduled_for: float | None,
     at: float,
+    is_resumed: Callable[[Evaluation], bool] = lambda _unfinished: False,
 ) -> Evaluation | None:
     """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process inserted it first: read again.
 
-    A run without a name and a time is the next one only while none of this version is unfinished.
+    A run without a name and a time is the next one only while there is no unfinished one that ``is_resumed`` instead.
     """
-    is_next = name is None and scheduled_for is None
-    if is_next and unfinished(connection, suite, suite_version) is not None:
+    if name is None and scheduled_for is None and any(map(is_resumed, unfinished(connection, suite))):
         return None
-    number = (
-        connection.execute(
-            select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
-        ).scalar_one()
-        + 1
-    )
+    last = select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
+    number = connection.execute(last).scalar_one() + 1
     called = name or f"{suite}-{number}"
     values = {
         "suite": suite,
@@ -109,6 +116,30 @@ def begin(
         "scheduled_for": scheduled_for,
         "started_at": at,
     }
+    return _insert(connection, values, arms)
+
+
+def derive(
+    connection: Connection, origin: Evaluation, *, name: str, suite_version: str, definition: str, at: float
+) -> Evaluation | None:
+    """Insert a run outside the series that scores the answers of ``origin`` by another definition; None if the name is taken."""
+    values = {
+        "suite": origin.suite,
+        "number": None,
+        "name": name,
+        "suite_version": suite_version,
+        "definition": definition,
+        "workload": origin.workload,
+        "arm_count": len(origin.arms),
+        "samples": origin.samples,
+        "scheduled_for": None,
+        "started_at": at,
+        "derived_from": origin.name,
+    }
+    return _insert(connection, values, origin.arms)
+
+
+def _insert(connection: Connection, values: dict[str, Any], arms: Sequence[Arm]) -> Evaluation | None:
     try:
         with connection.begin_nested():
             evaluation_id = connection.execute(insert(evaluations).returning(evaluations.c.id), values).scalar_one()
@@ -116,7 +147,7 @@ def begin(
         return None
     rows = [{"evaluation_id": evaluation_id, "arm": place, **arm._asdict()} for place, arm in enumerate(arms)]
     connection.execute(insert(evaluation_arms), rows)
-    return find(connection, called)
+    return find(connection, values["name"])
 
 
 def forget(connection: Connection, evaluation_id: int) -> None:
@@ -137,32 +168,52 @@ def scheduled(connection: Connection, suite: str, scheduled_for: float) -> Evalu
     return _first(connection, evaluations.c.suite == suite, evaluations.c.scheduled_for == scheduled_for)
 
 
-def unfinished(connection: Connection, suite: str, suite_version: str) -> Evaluation | None:
-    """Read the newest unfinished run of a suite's version that was not begun by a schedule."""
-    return _first(
-        connection,
+def unfinished(connection: Connection, suite: str) -> list[Evaluation]:
+    """Read the unfinished runs of a suite's series that were not begun by a schedule, newest first."""
+    conditions = (
         evaluations.c.suite == suite,
-        evaluations.c.suite_version == suite_version,
         evaluations.c.scheduled_for.is_(None),
+        evaluations.c.number.is_not(None),
         RUNNING,
     )
+    return list(_read(connection, *conditions, order=evaluations.c.id.desc()))
 
 
-def before(connection: Connection, evaluation: Evaluation, *, only_passed: bool = False) -> Evaluation | None:
-    """Read the suite's last finished run that began before ``evaluation``."""
+def before(
+    connection: Connection, evaluation: Evaluation, *, verdicts: Collection[str] | None = None, limit: int = 1
+) -> list[Evaluation]:
+    """Read the last runs of the suite's series that ended before ``evaluation`` in one of the ``verdicts``, latest first.
+
+    Only fully scored runs: with others nothing can be compared. None: any verdict.
+    """
+    conditions = [evaluations.c.suite == evaluation.suite, evaluations.c.number.is_not(None), _FULLY_SCORED]
+    if evaluation.number is not None:
+        conditions.append(evaluations.c.number < evaluation.number)
+    if verdicts is not None:
+        conditions.append(evaluations.c.verdict.in_(verdicts))
+    return list(_read(connection, *conditions, order=evaluations.c.number.desc(), limit=limit))
+
+
+def is_first(connection: Connection, evaluation: Evaluation) -> bool:
+    """Whether no run of the suite's series ended before this one."""
     conditions = [
         evaluations.c.suite == evaluation.suite,
-        evaluations.c.number < evaluation.number,
+        evaluations.c.number.is_not(None),
         evaluations.c.finished_at.is_not(None),
     ]
-    if only_passed:
-        conditions.append(evaluations.c.verdict == "passed")
-    return _first(connection, *conditions)
+    if evaluation.number is not None:
+        conditions.append(evaluations.c.number < evaluation.number)
+    return connection.execute(select(evaluations.c.id).where(*conditions).limit(1)).first() is None
+
+
+def derived_from(connection: Connection, name: str) -> list[Evaluation]:
+    """Read the runs that score the answers of another one, oldest first."""
+    return list(_read(connection, evaluations.c.derived_from == name, order=evaluations.c.id))
 
 
 def running(connection: Connection) -> list[Evaluation]:
-    """Read the runs that are not finished, oldest first."""
-    return list(_read(connection, RUNNING, order=evaluations.c.id))
+    """Read the runs that are not finished, oldest first; not those that are derived from others."""
+    return list(_read(connection, RUNNING, evaluations.c.derived_from.is_(None), order=evaluations.c.id))
 
 
 def runs_of(connection: Connection, suite: str) -> list[Evaluation]:
@@ -180,12 +231,14 @@ def add_scores(connection: Connection, evaluation_id: int, found: Iterable[Score
     _add(connection, scores, evaluation_id, found)
 
 
-def finish(connection: Connection, evaluation_id: int, *, verdict: str, summary: str, at: float) -> bool:
+def finish(
+    connection: Connection, evaluation_id: int, *, verdict: str, summary: str, fully_scored: bool, at: float
+) -> bool:
     """Declare a run finished; return False, and change nothing, when it was finished already."""
     done = connection.execute(
         update(evaluations)
         .where(evaluations.c.id == evaluation_id, RUNNING)
-        .values(verdict=verdict, summary=summary, finished_at=at)
+        .values(verdict=verdict, summary=summary, fully_scored=int(fully_scored), finished_at=at)
     )
     return done.rowcount == 1
 
@@ -247,4 +300,6 @@ def _read(connection: Connection, *conditions: Any, order: Any, limit: int | Non
             finished_at=row.finished_at,
             verdict=row.verdict,
             summary=row.summary,
+            derived_from=row.derived_from,
+            fully_scored=bool(row.fully_scored),
         )

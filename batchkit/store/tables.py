@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -324,13 +325,14 @@ notifications = Table(
     Column("last_error", Text),
 )
 
-# One run of a suite. ``definition`` is the suite at its start, so that any process can finish the run with this database alone.
+# One run of a suite. ``definition`` is the suite at its start, so that any process can finish the run with this database alone. A run
+# without a ``number`` is outside the suite's series: of some rows only, or ``derived_from`` another run, whose answers it scores.
 evaluations = Table(
     "evaluations",
     metadata,
     Column("id", ROW_ID, primary_key=True),
     Column("suite", Text, nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("number", Integer),
     Column("name", Text, nullable=False, unique=True),
     Column("suite_version", Text, nullable=False),
     Column("definition", Text, nullable=False),
@@ -342,8 +344,13 @@ evaluations = Table(
     Column("finished_at", Float),
     Column("verdict", Text),
     Column("summary", Text),
+    Column("derived_from", Text),
+    Column("fully_scored", SmallInteger),
     CheckConstraint("arm_count > 0 AND samples > 0", name="shape"),
-    CheckConstraint("verdict IS NULL OR verdict IN ('passed', 'regressed')", name="verdict"),
+    CheckConstraint(
+        "verdict IS NULL OR verdict IN ('passed', 'regressed', 'unscored', 'incomparable', 'first', 'rescored')",
+        name="verdict",
+    ),
     CheckConstraint(
         "(finished_at IS NULL AND verdict IS NULL AND summary IS NULL)"
         " OR (finished_at IS NOT NULL AND verdict IS NOT NULL AND summary IS NOT NULL)",
@@ -369,7 +376,8 @@ evaluation_arms = Table(
     Column("model", Text, nullable=False),
 )
 
-# The rows of the dataset as the run read them; ``key`` pairs them with rows of other runs, NULL without a key column.
+# The rows of the dataset as the run read them; ``key`` pairs them with rows of other runs, NULL without a key column. ``labels`` has the
+# texts of the expected columns as a JSON object, ``content`` a digest of the other columns; both are NULL in runs of earlier versions.
 evaluation_rows = Table(
     "evaluation_rows",
     metadata,
@@ -377,6 +385,9 @@ evaluation_rows = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("key", Text),
     Column("slices", Text, nullable=False),
+    Column("cluster", Text),
+    Column("labels", Text),
+    Column("content", LargeBinary),
     sqlite_with_rowid=False,
 )
 

@@ -26,7 +26,7 @@ from batchkit.store.migrate import SchemaState
 from batchkit.store.tables import metadata
 from tests.factories import add_requests, add_shard, add_workload, success
 
-VIEWS = {"failed", "progress", "scored", "succeeded", "usage"}
+VIEWS = {"failed", "progress", "scored", "scored_rows", "succeeded", "usage"}
 
 
 @pytest.fixture

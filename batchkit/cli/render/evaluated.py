@@ -15,6 +15,7 @@ from batchkit.api.outcomes import RunReport
 from batchkit.cli.render import conclusion, console, exits, outcome
 from batchkit.cli.render.machine import SCHEMA_VERSION
 from batchkit.datasets.values import text_of
+from batchkit.evaluation import sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
 
 _ANSWER_CHARACTERS = 60
-_LEAST_P = 0.001
+#: A slice whose change is less significant is shown on the page only.
+_NOTABLE_P = 0.05
 
 
 def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bool) -> int:
@@ -40,6 +42,7 @@ def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bo
         console.write_json(for_machines(found, exit_code=code, report=report.page))
         return code
     out = console.stdout()
+    console.tell(out, first_words(found))
     console.show(out, metrics_table(found))
     if found.changes:
         console.show(out, changes_table(found))
@@ -61,7 +64,8 @@ def exit_code(found: EvaluationSummary) -> int:
     """Return the exit code for how a finished run ended."""
     if found.verdict == "regressed":
         return exits.REGRESSED
-    return exits.SOME_FAILED if found.failed_answers else exits.SUCCEEDED
+    is_short = found.verdict in {"unscored", "incomparable"}
+    return exits.SOME_FAILED if is_short or found.failed_answers else exits.SUCCEEDED
 
 
 def for_machines(found: EvaluationSummary, *, exit_code: int, report: Path | None) -> dict[str, Any]:
@@ -90,14 +94,20 @@ def metrics_table(found: EvaluationSummary) -> Table:
 
 
 def changes_table(found: EvaluationSummary) -> Table:
-    """Return a table of the changes since the previous run; ``fell`` and ``rose`` count rows."""
-    table = _table(f"compared with {found.previous}", found.changes)
+    """Return a table of the changes since the previous run; ``fell`` and ``rose`` count rows. Of slices only those that changed."""
+    moved = [change for change in found.slice_changes if change.is_alarm or change.p_value < _NOTABLE_P]
+    shown = [*found.changes, *moved]
+    again = f", scored again ({found.rescored})" if found.rescored else ""
+    table = _table(f"compared with {found.previous}{again}", shown, *(("rows of",) if moved else ()))
     for column in ("before", "after", "change", "fell", "rose", "p"):
         table.add_column(column, justify="right", no_wrap=True)
-    name = _namer(found.changes)
-    for change in found.changes:
+    name = _namer(shown)
+    for change in shown:
         style = "bold red" if change.is_alarm else ""
-        table.add_row(*name(change), *_moved(change), style=style)
+        within = (Text(change.slice or "all"),) if moved else ()
+        beside = Text(f" vs {change.baseline}", style="dim") if change.baseline else Text("")
+        first, *others = name(change)
+        table.add_row(first + beside, *others, *within, *_moved(change), style=style)
     return table
 
 
@@ -134,13 +144,8 @@ def _moved(change: Change) -> tuple[str, ...]:
         f"{change.difference:+.3f}",
         f"{change.flipped_down:,}",
         f"{change.flipped_up:,}",
-        p_text(change.p_value),
+        sentences.p_text(change.p_value),
     )
-
-
-def p_text(p_value: float) -> str:
-    """Return a p-value with no more digits than it deserves."""
-    return "<0.001" if p_value < _LEAST_P else f"{p_value:.3f}"
 
 
 def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
@@ -149,6 +154,15 @@ def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
     requests = formatting.counted(progress.counts.in_flight, "request")
     yield Text(f"{formatting.printable(progress.workload.name)}: {batches} with {requests} submitted")
     yield outcome.next_step("collect", again)
+
+
+def first_words(found: EvaluationSummary) -> Iterator[Text]:
+    """Return what must be known before the numbers are read: what was not scored, and what else differs from the previous run."""
+    for scoring in sentences.lacking(found):
+        style = "bold red" if scoring.is_watched else "yellow"
+        yield Text(f"not enough is scored: {sentences.scoring_sentence(scoring)}", style=style)
+    for difference in found.differences:
+        yield Text(f"since {found.previous}: {formatting.printable(difference)}", style="yellow")
 
 
 def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
@@ -165,25 +179,21 @@ def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: 
         answer = " ".join((row.answer_text or row.error or "").split())
         shown = answer if len(answer) <= _ANSWER_CHARACTERS else answer[: _ANSWER_CHARACTERS - 1] + "…"
         yield Text(f"  {row.custom_id}: {shown!r}, expected {text_of(row.expected)[:_ANSWER_CHARACTERS]!r}")
+    why = sentences.reason(found)
     for note in found.notes:
-        yield Text(note, style="dim")
+        if note != why:
+            yield Text(formatting.printable(note), style="dim")
     yield _verdict(found)
     if report is not None:
         yield outcome.next_step("report", _from_here(report))
 
 
 def _verdict(found: EvaluationSummary) -> Text:
-    run = formatting.printable(found.run)
-    alarms = [change for change in found.changes if change.is_alarm]
-    if alarms:
-        said = "; ".join(
-            f"{change.scorer} of {change.model} fell by {-change.difference:.3f}"
-            f" (alarm at {change.threshold:.3f}, p {p_text(change.fall_p_value if change.fall_p_value is not None else 1.0)})"
-            for change in alarms
-        )
-        return Text.assemble(f"{run}: ", ("regressed", "bold red"), f": {said}")
+    style = {"regressed": "bold red", "unscored": "bold red", "incomparable": "yellow"}.get(found.verdict, "green")
+    why = formatting.printable(sentences.reason(found))
     failed = f"; {formatting.counted(found.failed_answers, 'answer')} failed" if found.failed_answers else ""
-    return Text.assemble(f"{run}: ", ("passed", "green"), failed)
+    said = f": {why}" if why else ""
+    return Text.assemble(f"{formatting.printable(found.run)}: ", (found.verdict, style), said, failed)
 
 
 def _from_here(path: Path) -> str:

@@ -1,0 +1,253 @@
+"""The comparison of a run with an earlier one, and with those that alarms choose.
+
+Only what is comparable is compared: by the same scorers with the same labels. When these have changed, the kept answers of the earlier
+run are scored again with those of today.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from batchkit import formatting
+from batchkit.evaluation.differences import changed_scorers, described, judges_changed, row_differences
+from batchkit.evaluation.measure import Pairing, load_rows, load_scores, shared_arms
+from batchkit.evaluation.metrics import slices_of
+from batchkit.evaluation.rescoring import AnswersGone, labels_of, rescore
+from batchkit.evaluation.results import Change, summary
+from batchkit.evaluation.suite import Suite
+from batchkit.evaluation.verdict import Compared, judged
+from batchkit.stats.paired import compare_pairs
+from batchkit.store import evaluations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy.engine import Connection
+
+    from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.measure import Rows, ScoreTable
+    from batchkit.evaluation.suite import Alarm
+    from batchkit.store.evaluations import Evaluation
+
+#: Runs with one of these verdicts are what ``passed`` means, and what the best or the median is chosen from.
+PASSED = ("passed", "first", "incomparable")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A run compared with an earlier one: what differs between them, and how each metric and each slice changed.
+
+    ``rescored`` is the derived run whose scores were compared, None if those of the earlier run were. ``uncompared`` says what could
+    not be compared, and why; ``is_comparable`` is False if that concerns a watched scorer.
+    """
+
+    differences: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    slice_changes: tuple[Change, ...] = ()
+    rescored: Evaluation | None = None
+    uncompared: tuple[str, ...] = ()
+    is_comparable: bool = True
+
+
+def compare(
+    runner: Runner, evaluation: Evaluation, suite: Suite, previous: Evaluation, *, table_digest: str
+) -> Comparison:
+    """Compare a scored run with an earlier one, row by row, and let the alarms judge."""
+    then = Suite.model_validate_json(previous.definition)
+    is_same_table = bool(table_digest) and summary(runner, previous.name).table_digest == table_digest
+    with runner.store.read() as connection:
+        rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
+    pairing = Pairing(rows, earlier_rows, is_same_table=is_same_table)
+    rows_differ = row_differences(rows, earlier_rows, pairing)
+    differences = list(described(suite, then, rows_differ))
+    scorers = changed_scorers(suite, then)
+    incomparable: dict[str, str] = {}
+    rescored = None
+    if scorers.changed or scorers.new or rows_differ.relabelled:
+        # What judges would say of the earlier answers would have to be bought.
+        unjudged = judges_changed(suite, then)
+        incomparable = dict.fromkeys(unjudged, f"its judgements of {previous.name} are of another judge")
+        try:
+            labels = labels_of(runner, evaluation, suite, rows_differ.relabelled or ())
+            rescored = rescore(runner, previous, then, suite, without=unjudged, relabelled=labels)
+        except AnswersGone as error:
+            affected = _affected(suite, scorers.changed + scorers.new, has_other_labels=bool(rows_differ.relabelled))
+            incomparable |= dict.fromkeys(affected, f"{previous.name} cannot be scored again: {error.message}")
+        else:
+            differences.append(f"{previous.name} was scored again with today's scorers and labels: {rescored.name}")
+    with runner.store.read() as connection:
+        within = _Within(connection, evaluation, suite, rows)
+        compared = list(within.compared(rescored or previous, earlier_rows, pairing, incomparable))
+        chosen = list(_chosen(runner, within))
+    changes = judged([*compared, *chosen], suite.alarms)
+    uncompared = tuple(within.uncompared)
+    return Comparison(
+        differences=tuple(differences),
+        changes=tuple(change for change in changes if change.slice is None),
+        slice_changes=tuple(change for change in changes if change.slice is not None),
+        rescored=rescored,
+        uncompared=uncompared,
+        is_comparable=not within.is_watched_uncompared,
+    )
+
+
+def _affected(suite: Suite, differing: Sequence[str], *, has_other_labels: bool) -> list[str]:
+    return [
+        scorer.label
+        for scorer in suite.scorers
+        if scorer.label in differing or (has_other_labels and scorer.needs_expected)
+    ]
+
+
+class _Pair(NamedTuple):
+    """One arm by one scorer in this run, and the same in an earlier run."""
+
+    scorer: str
+    arm: int
+    earlier_arm: int
+    earlier: ScoreTable
+    previous: str
+
+
+class _Candidate(NamedTuple):
+    """An earlier run with its means over all rows, by scorer, prompt and model."""
+
+    run: Evaluation
+    means: dict[tuple[str, str, str], float]
+
+
+class _Within:
+    """What comparisons of one run with earlier ones share; collects what could not be compared."""
+
+    def __init__(self, connection: Connection, evaluation: Evaluation, suite: Suite, rows: Rows) -> None:
+        self.evaluation, self.suite, self.rows = evaluation, suite, rows
+        self.connection = connection
+        self.uncompared: list[str] = []
+        self.is_watched_uncompared = False
+        self._tables: dict[str, ScoreTable] = {}
+        self._slices = list(slices_of(rows, suite.slices))
+
+    def table(self, scorer: str) -> ScoreTable:
+        """Return today's scores of a scorer."""
+        if scorer not in self._tables:
+            self._tables[scorer] = load_scores(
+                self.connection, self.evaluation, scorer, len(self.rows.keys), self.suite.missing
+            )
+        return self._tables[scorer]
+
+    def compared(
+        self, previous: Evaluation, earlier_rows: Rows, pairing: Pairing, incomparable: Mapping[str, str]
+    ) -> Iterator[Compared]:
+        """Yield every metric and slice that both runs have; ``incomparable`` says why scorers cannot be compared, by label."""
+        arms = shared_arms(self.evaluation, previous)
+        if not arms:
+            self._leave_out(None, f"no prompt with a model is also in {previous.name}")
+            return
+        for scorer in self.suite.scorers:
+            if scorer.label in incomparable:
+                self._leave_out(scorer.label, f"{scorer.label} was not compared: {incomparable[scorer.label]}")
+                continue
+            earlier = load_scores(self.connection, previous, scorer.label, len(earlier_rows.keys), self.suite.missing)
+            for arm, earlier_arm in arms:
+                yield from self._arm(_Pair(scorer.label, arm, earlier_arm, earlier, previous.name), pairing)
+
+    def _arm(self, pair: _Pair, pairing: Pairing) -> Iterator[Compared]:
+        table, its = self.table(pair.scorer), self.evaluation.arms[pair.arm]
+        whole = self.rows_of_both(pair, pairing)
+        if whole is None or not self._is_enough(whole):
+            several = len({arm.prompt for arm in self.evaluation.arms}) > 1
+            name = f"{pair.scorer} of {its.model}" + (f" ({its.prompt})" if several else "")
+            count = 0 if whole is None else whole.comparison.pairs
+            of = min(_scored(table, pair.arm), _scored(pair.earlier, pair.earlier_arm))
+            self._leave_out(
+                pair.scorer,
+                f"{name} was not compared: {formatting.counted(count, 'row')} of {of:,} scored in {pair.previous} and here"
+                f" (min_paired: {self.suite.min_paired:g}){self._why_unpaired()}",
+            )
+            return
+        yield whole
+        for name, members in self._slices:
+            of_slice = self.rows_of_both(pair, pairing, members)
+            if of_slice is not None:
+                column = next(column for column in self.suite.slices if name.startswith(f"{column}="))
+                yield replace(of_slice, slice=name, slice_column=column)
+
+    def rows_of_both(self, pair: _Pair, pairing: Pairing, members: NDArray[np.bool_] | None = None) -> Compared | None:
+        """Compare one arm by one scorer over the rows that both runs have scored; None without such rows."""
+        table = self.table(pair.scorer)
+        pairs = pairing.scores(pair.arm, pair.earlier_arm, table, pair.earlier, members)
+        comparison = compare_pairs(pairs.before, pairs.after, pairs.clusters)
+        if comparison is None:
+            return None
+        scored = min(_scored(table, pair.arm), _scored(pair.earlier, pair.earlier_arm))
+        return Compared(pair.scorer, self.evaluation.arms[pair.arm], comparison, pairs, scored)
+
+    def _is_enough(self, whole: Compared) -> bool:
+        return whole.comparison.pairs >= self.suite.min_paired * whole.scored
+
+    def chosen(self, alarm: Alarm, candidates: Sequence[_Candidate], scorer: str, place: int) -> Compared | None:
+        """Compare one arm by one scorer with the run that the alarm chooses; None if there is none that can be compared."""
+        arm = self.evaluation.arms[place]
+        key = (scorer, arm.prompt, arm.model)
+        known = sorted(
+            (one for one in candidates if key in one.means), key=lambda one: (one.means[key], one.run.number or 0)
+        )
+        if not known:
+            return None
+        run = (known[-1] if alarm.baseline == "best" else known[(len(known) - 1) // 2]).run
+        rows = load_rows(self.connection, run)
+        pairing = Pairing(self.rows, rows, is_same_table=False)
+        kept = np.ones(len(self.rows.keys), dtype=bool)
+        # Their scores by other labels say nothing about the model.
+        kept[list(row_differences(self.rows, rows, pairing).relabelled or ())] = False
+        earlier = load_scores(self.connection, run, scorer, len(rows.keys), self.suite.missing)
+        earlier_arm = next(then for now, then in shared_arms(self.evaluation, run) if now == place)
+        whole = self.rows_of_both(_Pair(scorer, place, earlier_arm, earlier, run.name), pairing, kept)
+        if whole is None or not self._is_enough(whole):
+            return None
+        return replace(whole, baseline=run.name, kind=alarm.baseline, chosen_from=len(known), of_last=alarm.of_last)
+
+    def _why_unpaired(self) -> str:
+        return "" if self.suite.dataset.key is not None else "; name the rows with `key`"
+
+    def _leave_out(self, scorer: str | None, why: str) -> None:
+        self.uncompared.append(why)
+        if scorer is None or scorer in self.suite.watched:
+            self.is_watched_uncompared = True
+
+
+def _scored(table: ScoreTable, arm: int) -> int:
+    return int((~np.isnan(table.of_rows[:, arm])).sum())
+
+
+def _chosen(runner: Runner, within: _Within) -> Iterator[Compared]:
+    """Yield the comparisons with the runs that alarms choose for themselves."""
+    choosing = [alarm for alarm in within.suite.alarms if alarm.baseline != "against"]
+    for kind, of_last in dict.fromkeys((alarm.baseline, alarm.of_last) for alarm in choosing):
+        alarms = [alarm for alarm in choosing if (alarm.baseline, alarm.of_last) == (kind, of_last)]
+        candidates = _candidates(runner, within, alarms[0])
+        for scorer in within.suite.scorers:
+            for place, arm in enumerate(within.evaluation.arms):
+                if any(alarm.concerns(scorer.label, arm.prompt, arm.model) for alarm in alarms):
+                    found = within.chosen(alarms[0], candidates, scorer.label, place)
+                    if found is not None:
+                        yield found
+
+
+def _candidates(runner: Runner, within: _Within, alarm: Alarm) -> list[_Candidate]:
+    """Return the last passed runs with the means of their metrics; only of scorers that are the same today."""
+    found = []
+    for run in evaluations.before(within.connection, within.evaluation, verdicts=PASSED, limit=alarm.of_last):
+        scorers = changed_scorers(within.suite, Suite.model_validate_json(run.definition))
+        other = {*scorers.changed, *scorers.new}
+        means = {
+            (metric.scorer, metric.prompt, metric.model): metric.mean
+            for metric in summary(runner, run.name).metrics
+            if metric.slice is None and metric.scorer not in other
+        }
+        found.append(_Candidate(run, means))
+    return found

@@ -1,0 +1,122 @@
+"""The metrics of a run, and how much of it each scorer has scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from batchkit.evaluation.measure import load_rows, load_scores
+from batchkit.evaluation.results import Metric, Scoring
+from batchkit.evaluation.scorers import NO_ANSWER, NO_EXPECTED
+from batchkit.stats.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from sqlalchemy.engine import Connection
+
+    from batchkit.evaluation.measure import Rows, ScoreTable
+    from batchkit.evaluation.suite import Suite
+    from batchkit.store.evaluations import Arm, Evaluation
+
+#: In a column with more values, only the most frequent ones are slices.
+LARGEST_SLICES = 50
+
+
+class Measured(NamedTuple):
+    """The metrics of a run and what its scorers have scored, by scorer, prompt and model."""
+
+    metrics: tuple[Metric, ...]
+    scorings: tuple[Scoring, ...]
+
+    @property
+    def is_fully_scored(self) -> bool:
+        """Whether every watched scorer has scored enough."""
+        return all(scoring.is_enough for scoring in self.scorings if scoring.is_watched)
+
+
+def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> Measured:
+    """Return every metric of a run: by scorer, prompt and model, over all rows and over each slice."""
+    rows = load_rows(connection, evaluation)
+    slices = [(None, np.ones(len(rows.keys), dtype=bool)), *slices_of(rows, suite.slices)]
+    metrics, scorings = [], []
+    for scorer in suite.scorers:
+        table = load_scores(connection, evaluation, scorer.label, len(rows.keys), suite.missing)
+        for place, arm in enumerate(evaluation.arms):
+            scorings.append(_scoring(scorer.label, arm, table, place, suite))
+            for name, members in slices:
+                metric = _metric(scorer.label, arm, name, table, place=place, members=members, rows=rows)
+                if metric is not None:
+                    metrics.append(metric)
+    return Measured(tuple(metrics), tuple(scorings))
+
+
+def slices_of(rows: Rows, columns: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the slices of a run as ``column=value`` with their rows, the largest ones of each column first."""
+    for column in columns:
+        values = rows.slices.get(column, [])
+        frequent = Counter(values).most_common(LARGEST_SLICES)
+        for value, _ in sorted(frequent, key=lambda entry: (-entry[1], str(entry[0]))):
+            yield (
+                f"{column}={'' if value is None else value}",
+                np.array([found == value for found in values], dtype=bool),
+            )
+
+
+def _metric(
+    scorer: str,
+    arm: Arm,
+    name: str | None,
+    table: ScoreTable,
+    *,
+    place: int,
+    members: NDArray[np.bool_],
+    rows: Rows,
+) -> Metric | None:
+    scored = table.of_rows[members, place]
+    is_scored = ~np.isnan(scored)
+    clusters = None if rows.clusters is None else rows.clusters[members][is_scored]
+    interval = mean_interval(scored[is_scored], clusters)
+    if interval is None:
+        return None
+    return Metric(
+        scorer=scorer,
+        prompt=arm.prompt,
+        model=arm.model,
+        slice=name,
+        count=int(is_scored.sum()),
+        mean=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        method=interval.method,
+        unscored=int(np.isnan(table.own[members, place]).sum()),
+    )
+
+
+def _scoring(scorer: str, arm: Arm, table: ScoreTable, place: int, suite: Suite) -> Scoring:
+    unscored = table.unscored[place]
+    answers = int(table.own[:, place].size)
+    scored = int((~np.isnan(table.own[:, place])).sum())
+    counted = int((~np.isnan(table.counted[:, place])).sum())
+    unlabelled = unscored.reasons[NO_EXPECTED]
+    failed = unscored.reasons[NO_ANSWER]
+    message, times = next(iter(unscored.messages.most_common(1)), (None, 0))
+    labelled = answers - unlabelled
+    return Scoring(
+        scorer=scorer,
+        prompt=arm.prompt,
+        model=arm.model,
+        answers=answers,
+        scored=scored,
+        counted=counted,
+        failed=failed,
+        unlabelled=unlabelled,
+        errors=answers - scored - failed - unlabelled,
+        commonest_error=message,
+        commonest_count=times,
+        is_watched=scorer in suite.watched,
+        is_enough=scored > 0 and counted >= suite.min_scored * labelled,
+    )

@@ -1,0 +1,150 @@
+"""Scoring the kept answers of a run again, with other scorers or labels. Nothing is sent.
+
+The result is a run of its own, ``NAME.rescored-N``, outside the suite's series. The same scorers and labels give the same run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from batchkit.annotation.workload_from_table import snapshot_path
+from batchkit.datasets import Snapshot, rows_of
+from batchkit.datasets.values import text_of
+from batchkit.errors import BatchkitError, WorkloadConflict
+from batchkit.evaluation.metrics import measure
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary
+from batchkit.evaluation.scoring import score_answers
+from batchkit.files import jsonl
+from batchkit.store import evaluations
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.suite import Suite
+    from batchkit.store.evaluations import Evaluation
+
+_TRIES = 20
+
+Labels = dict[str, dict[str, Any]]
+
+
+class AnswersGone(BatchkitError):
+    """The answers of a run, or the rows they belong to, are not kept any more."""
+
+
+def labels_of(runner: Runner, evaluation: Evaluation, suite: Suite, places: Collection[int]) -> Labels:
+    """Return the expected values of the rows at these places (from 0) of a run, by the text of the row's key.
+
+    Raises ``AnswersGone``.
+    """
+    key = suite.dataset.key
+    if key is None or not places:
+        return {}
+    wanted = set(places)
+    found: Labels = {}
+    columns = [key, *(column for column in suite.label_columns if column != key)]
+    place = 0
+    try:
+        for batch in Snapshot.open(snapshot_path(runner, runner.find(evaluation.workload))).batches():
+            for row in rows_of(batch.select(columns)):
+                if place in wanted:
+                    found[text_of(row[key])] = {column: row[column] for column in suite.label_columns}
+                place += 1
+    except BatchkitError as error:
+        raise AnswersGone(error.message, hint=error.hint) from error
+    return found
+
+
+def rescore(
+    runner: Runner,
+    origin: Evaluation,
+    then: Suite,
+    now: Suite,
+    *,
+    without: Collection[str] = (),
+    relabelled: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Evaluation:
+    """Score the answers of the finished run ``origin`` with the scorers of ``now``, except those ``without``; return the derived run.
+
+    ``then`` is the suite of the run, which said what to ask. ``relabelled`` has the expected values that changed. Raises
+    ``AnswersGone`` if the answers were cleaned.
+    """
+    if runner.known(origin.workload) is None:
+        raise AnswersGone(
+            f"the answers of {origin.name!r} were cleaned", hint="keep them for as long as they are compared with"
+        )
+    suite = _suite(then, now, without)
+    definition = suite.model_dump_json(by_alias=True)
+    version = _version(suite, relabelled or {})
+    derived = _derived(runner, origin, version, definition)
+    if derived.finished_at is not None:
+        return derived
+    try:
+        failed = score_answers(runner, derived, suite, relabelled=relabelled)
+    except BatchkitError as error:
+        raise AnswersGone(error.message, hint=error.hint) from error
+    with runner.store.read() as connection:
+        measured = measure(connection, derived, suite)
+    at = runner.clock()
+    found = EvaluationSummary(
+        suite=origin.suite,
+        run=derived.name,
+        previous=None,
+        suite_version=version,
+        workload_names=(origin.workload,),
+        started_at=derived.started_at,
+        finished_at=at,
+        metrics=measured.metrics,
+        changes=(),
+        judge_agreement=(),
+        verdict="rescored",
+        failed_answers=failed,
+        scorings=measured.scorings,
+    )
+    with runner.store.write() as connection:
+        evaluations.finish(
+            connection,
+            derived.id,
+            verdict=found.verdict,
+            summary=SUMMARY.dump_json(found).decode(),
+            fully_scored=measured.is_fully_scored,
+            at=at,
+        )
+        again = evaluations.find(connection, derived.name)
+    return derived if again is None else again
+
+
+def _suite(then: Suite, now: Suite, without: Collection[str]) -> Suite:
+    """Return a suite that asks what ``then`` asked and scores as ``now`` does."""
+    scorers = tuple(scorer for scorer in now.scorers if scorer.label not in without)
+    asked = {"prompt": then.prompt, "prompts": then.prompts, "models": then.models, "samples": then.samples}
+    return now.model_copy(update={**asked, "scorers": scorers, "alarms": ()})
+
+
+def _version(suite: Suite, relabelled: Mapping[str, Mapping[str, Any]]) -> str:
+    labels = sorted(
+        (key, *(f"{column}={text_of(value)}" for column, value in values.items())) for key, values in relabelled.items()
+    )
+    return hashlib.sha256(suite.version().encode() + jsonl.dumps(labels)).hexdigest()
+
+
+def _derived(runner: Runner, origin: Evaluation, version: str, definition: str) -> Evaluation:
+    """Return the derived run of this version, begun if there is none."""
+    for _ in range(_TRIES):
+        with runner.store.write() as connection:
+            known: Sequence[Evaluation] = evaluations.derived_from(connection, origin.name)
+            found = next((derived for derived in known if derived.suite_version == version), None)
+            if found is None:
+                found = evaluations.derive(
+                    connection,
+                    origin,
+                    name=f"{origin.name}.rescored-{len(known) + 1}",
+                    suite_version=version,
+                    definition=definition,
+                    at=runner.clock(),
+                )
+        if found is not None:
+            return found
+    raise WorkloadConflict(f"{origin.name!r} cannot be scored again: the next name is taken")
