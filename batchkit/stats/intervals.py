@@ -1,27 +1,23 @@
-"""Confidence intervals of means: Wilson's for proportions, the bootstrap for other means. Seeded: the same values, the same bounds."""
+"""Confidence intervals of means: Wilson's for proportions, Student's t for other means, both by cluster where values belong together."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from batchkit.stats.clusters import ROUNDING, as_clusters, error_of_mean, numbers
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from batchkit.stats.clusters import Clusters, ClusterTotals, Values
+
 CONFIDENCE = 0.95
-# Its quantile of the normal distribution.
-_Z = 1.959963984540054
-#: With more values the mean is nearly normal, and resampling only costs time.
-LARGEST_RESAMPLED = 5_000
-#: The bootstrap's bounds are then exact to about a fiftieth of their distance from the mean.
-RESAMPLES = 2_999
-_SEED = 20_240_229
-#: The number of resampled values in memory at the same time: about 16 MB.
-_VALUES_AT_ONCE = 2_000_000
+#: The quantile of the normal distribution for it.
+NORMAL = 1.959963984540054
 
 
 class Interval(NamedTuple):
@@ -35,25 +31,49 @@ class Interval(NamedTuple):
 
 def is_binary(values: NDArray[np.float64]) -> bool:
     """Whether all values are 0 or 1."""
-    return bool(np.isin(values, (0.0, 1.0)).all())
+    return bool(((values == 0.0) | (values == 1.0)).all())
 
 
-def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> Interval | None:
-    """Return the mean of independent values with its 95 % interval; None without values.
+def mean_interval(values: Values, clusters: Clusters | None = None) -> Interval | None:
+    """Return the mean of values with its 95 % interval; None without values.
 
-    Only 0 and 1: Wilson's score interval. Otherwise the percentile bootstrap, and above 5,000 values Student's t. Equal values,
-    or a single one, have no spread: the bounds are the mean.
+    Only 0 and 1: Wilson's score interval. Otherwise Student's t. ``clusters`` has one whole number for each value: values with the
+    same number belong together (the questions of a passage). The error is then that of the clusters, with Student's quantile;
+    for 0 and 1 it becomes the number of independent values in Wilson's formula.
+
+    No interval has width 0. Equal values that are not 0 or 1 count as a share of their scale, which reaches from 0, or the
+    lowest value, to 1, or the highest one: Wilson's formula with that share, as if it were one of right answers. So does a
+    single value, and a single cluster counts as a single value. Clusters whose means are all equal count as one value each.
+
+    Raises ``ValueError`` for other lengths of ``clusters``, and for values that are not finite.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = numbers(values)
+    totals = as_clusters(array, clusters)
     if not array.size:
         return None
-    mean = float(array.mean())
+    if totals is not None:
+        return _clustered(array, totals)
     if is_binary(array):
         return share_interval(int(array.sum()), array.size)
-    if float(np.ptp(array)) == 0.0:
-        return Interval(mean, mean, mean, "no spread")
-    low, high, method = spread_of_mean(array)
-    return Interval(mean, low, high, method)
+    mean = float(array.mean())
+    if is_constant(array):
+        low, high = scaled_bounds(array, mean, array.size)
+        return Interval(mean, low, high, "Wilson 95 %, no spread")
+    half = student(array.size - 1.0) * float(array.std(ddof=1)) / math.sqrt(array.size)
+    return Interval(mean, mean - half, mean + half, "t 95 %")
+
+
+def _clustered(array: NDArray[np.float64], totals: ClusterTotals) -> Interval:
+    mean = float(array.mean())
+    error, freedom = error_of_mean(totals)
+    if error == 0.0:
+        low, high = scaled_bounds(array, mean, totals.sums.size)
+        return Interval(mean, low, high, "Wilson 95 %, by cluster")
+    quantile = student(freedom)
+    if is_binary(array):
+        low, high = wilson(mean, mean * (1 - mean) / error**2, quantile)
+        return Interval(mean, low, high, "Wilson 95 %, by cluster")
+    return Interval(mean, mean - quantile * error, mean + quantile * error, "t 95 %, by cluster")
 
 
 def share_interval(successes: int, count: int) -> Interval:
@@ -62,37 +82,43 @@ def share_interval(successes: int, count: int) -> Interval:
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
     """
     share = successes / count
-    shrink = 1 + _Z**2 / count
-    middle = (share + _Z**2 / (2 * count)) / shrink
-    half = _Z * math.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2) / shrink
+    return Interval(share, *wilson(share, count, NORMAL), "Wilson 95 %")
+
+
+def wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
+    """Return Wilson's bounds of a share of ``count`` independent values, which need not be a whole number."""
+    shrink = 1 + quantile**2 / count
+    middle = (share + quantile**2 / (2 * count)) / shrink
+    half = quantile * math.sqrt(share * (1 - share) / count + (quantile / (2 * count)) ** 2) / shrink
     # At 0 and at 1, rounding could put the share outside.
-    return Interval(share, min(middle - half, share), max(middle + half, share), "Wilson 95 %")
+    return min(middle - half, share), max(middle + half, share)
 
 
-def spread_of_mean(array: NDArray[np.float64]) -> tuple[float, float, str]:
-    """Return the bounds of the mean of different values: percentile bootstrap, or Student's t for many values."""
+def scale_of(*arrays: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the scale that scores are taken to have: 0 to 1, or further if a score lies outside."""
+    return (
+        min(0.0, *(float(array.min()) for array in arrays)),
+        max(1.0, *(float(array.max()) for array in arrays)),
+    )
+
+
+def is_constant(array: NDArray[np.float64]) -> bool:
+    """Whether all values are equal, apart from rounding."""
+    return float(np.ptp(array)) <= ROUNDING * max(1.0, float(np.abs(array).max()))
+
+
+def scaled_bounds(array: NDArray[np.float64], mean: float, count: float) -> tuple[float, float]:
+    """Return Wilson's bounds of a mean as a share of the scale of ``array``, for ``count`` independent values."""
+    lowest, highest = scale_of(array)
+    width = highest - lowest
+    share = min(max((mean - lowest) / width, 0.0), 1.0)
+    low, high = wilson(share, count, NORMAL)
+    return min(lowest + low * width, mean), max(lowest + high * width, mean)
+
+
+@functools.lru_cache(maxsize=4096)
+def student(freedom: float, tail: float = (1 - CONFIDENCE) / 2) -> float:
+    """Return the quantile of Student's distribution that is exceeded with probability ``tail``."""
     from scipy import stats  # noqa: PLC0415 - takes half a second to load, and shares do not need it
 
-    if array.size > LARGEST_RESAMPLED:
-        low, high = stats.t.interval(CONFIDENCE, array.size - 1, loc=array.mean(), scale=stats.sem(array))
-        return float(low), float(high), "t 95 %"
-    found = stats.bootstrap(
-        (array,),
-        np.mean,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        batch=values_at_once(array.size),
-        method="percentile",
-        rng=generator(),
-    ).confidence_interval
-    return float(found.low), float(found.high), "bootstrap 95 %"
-
-
-def values_at_once(size: int) -> int:
-    """Return the number of resamples of ``size`` values that are made together."""
-    return max(_VALUES_AT_ONCE // size, 1)
-
-
-def generator() -> np.random.Generator:
-    """Return the generator of all resampling, always with the same seed, so that a report is reproducible."""
-    return np.random.default_rng(_SEED)
+    return float(stats.t.isf(tail, freedom))

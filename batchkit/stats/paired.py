@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from batchkit.stats.intervals import (
-    LARGEST_RESAMPLED,
-    generator,
-    is_binary,
-    spread_of_mean,
-    values_at_once,
-)
+from batchkit.stats.clusters import ClusterTotals, as_clusters, cluster_totals, error_of_mean, numbers
+from batchkit.stats.flips import LARGEST_FLIPPED, flip_p_values
+from batchkit.stats.intervals import NORMAL, is_binary, is_constant, scale_of, student
+from batchkit.stats.paired_shares import fall_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-#: Flips of the permutation test: its smallest p-value is one ten-thousandth.
-_FLIPS = 9_999
+    from batchkit.stats.clusters import Clusters, Values
 
 
 class PairedComparison(NamedTuple):
     """A paired comparison. ``low`` and ``high`` bound the difference (after minus before) with 95 % confidence.
 
     ``p_value`` is two-sided; ``fall_p_value`` is one-sided, for a fall. ``fell`` and ``rose`` count the pairs that changed.
+    ``clusters`` is the number of clusters that the pairs belong to, None if the pairs were compared as independent ones.
     """
 
     before: float
@@ -40,43 +38,103 @@ class PairedComparison(NamedTuple):
     pairs: int
     fell: int
     rose: int
+    clusters: int | None = None
 
 
-def compare_pairs(
-    before: Sequence[float] | NDArray[np.float64], after: Sequence[float] | NDArray[np.float64]
-) -> PairedComparison | None:
+class Pairs(NamedTuple):
+    """Checked scores of the same rows; ``totals`` are those of the differences by cluster, None without clusters."""
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    moved: NDArray[np.float64]
+    totals: ClusterTotals | None
+    is_binary: bool
+
+
+def paired(before: Values, after: Values, clusters: Clusters | None) -> Pairs:
+    """Check scores of the same rows. Raises ``ValueError`` for different lengths and for scores that are not finite."""
+    first, second = numbers(before), numbers(after)
+    if first.shape != second.shape:
+        raise ValueError("before and after must have the same length")
+    moved = second - first
+    return Pairs(first, second, moved, as_clusters(moved, clusters), is_binary(first) and is_binary(second))
+
+
+def compare_pairs(before: Values, after: Values, clusters: Clusters | None = None) -> PairedComparison | None:
     """Compare scores of the same rows, place by place; None without pairs.
 
     Only 0 and 1: McNemar's exact test. Otherwise the sign-flip permutation test of the mean difference (exact up to 13 pairs
-    that differ, else 9,999 seeded flips), and above 5,000 differing pairs the paired t test. The bounds come from the paired
-    bootstrap.
+    that differ, else 9,999 seeded flips), and above 5,000 differing pairs the paired t test. ``clusters`` has one whole number
+    for each pair: pairs with the same number belong together, and the signs of a whole cluster are flipped at once.
+
+    The bounds are Tango's for 0 and 1, else Student's t, both with the error of the clusters if there are any. They never
+    have width 0: pairs that all changed by the same amount, or not at all, count as the share of the scale that this
+    amount is, as if so many pairs had moved across the whole scale and the others not at all.
+
+    Raises ``ValueError`` for different lengths and for scores that are not finite.
     """
-    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
-    if first.shape != second.shape:
-        raise ValueError("before and after must have the same length")
-    if not first.size:
+    pairs = paired(before, after, clusters)
+    moved, totals = pairs.moved, pairs.totals
+    if clusters is not None:
+        cluster_count = cluster_totals(moved, clusters).sums.size
+    if not moved.size:
         return None
-    moved = second - first
     fell, rose = int((moved < 0).sum()), int((moved > 0).sum())
-    mean = float(moved.mean())
-    low, high = (mean, mean) if float(np.ptp(moved)) == 0.0 else spread_of_mean(moved)[:2]
-    if is_binary(first) and is_binary(second):
+    low, high = difference_bounds(pairs)
+    if pairs.is_binary and totals is None:
         p_value, fall_p_value, method = *_mcnemar(fell, rose), "McNemar exact"
     else:
-        p_value, fall_p_value, method = _means(moved)
+        p_value, fall_p_value, method = _means(moved, totals)
     return PairedComparison(
-        float(first.mean()),
-        float(second.mean()),
-        mean,
+        float(pairs.before.mean()),
+        float(pairs.after.mean()),
+        float(moved.mean()),
         low,
         high,
         p_value,
         fall_p_value,
         method,
-        first.size,
+        moved.size,
         fell,
         rose,
+        cluster_count if clusters is not None else None,
     )
+
+
+def difference_bounds(pairs: Pairs) -> tuple[float, float]:
+    """Return the 95 % bounds of the mean difference of at least one pair."""
+    moved, totals = pairs.moved, pairs.totals
+    mean, count = float(moved.mean()), moved.size
+    if totals is None:
+        if pairs.is_binary:
+            return _share_bounds(pairs, count, NORMAL)
+        if is_constant(moved):
+            return _constant_bounds(pairs, count)
+        half = student(count - 1.0) * float(moved.std(ddof=1)) / math.sqrt(count)
+        return mean - half, mean + half
+    error, freedom = error_of_mean(totals)
+    if error == 0.0:
+        return _constant_bounds(pairs, totals.sums.size)
+    quantile = student(freedom)
+    if pairs.is_binary:
+        return _share_bounds(pairs, float(moved.var()) / error**2, quantile)
+    return mean - quantile * error, mean + quantile * error
+
+
+def _share_bounds(pairs: Pairs, count: float, quantile: float) -> tuple[float, float]:
+    """Return the bounds of the difference of two shares, for pairs that say as much as ``count`` independent ones."""
+    fell, rose = float((pairs.moved < 0).mean()) * count, float((pairs.moved > 0).mean()) * count
+    smallest, largest = fall_bounds(fell, rose, count, quantile)
+    return -largest, -smallest
+
+
+def _constant_bounds(pairs: Pairs, count: float) -> tuple[float, float]:
+    """Return the bounds of differences without spread, for ``count`` independent pairs."""
+    lowest, highest = scale_of(pairs.before, pairs.after)
+    mean, width = float(pairs.moved.mean()), highest - lowest
+    share = mean / width
+    smallest, largest = fall_bounds(max(-share, 0.0) * count, max(share, 0.0) * count, count, NORMAL)
+    return min(-largest * width, mean), max(-smallest * width, mean)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -102,33 +160,24 @@ def _mcnemar(fell: int, rose: int) -> tuple[float, float]:
     return float(two_sided), float(stats.binomtest(fell, fell + rose, 0.5, alternative="greater").pvalue)
 
 
-def _means(moved: NDArray[np.float64]) -> tuple[float, float, str]:
-    # A flipped sign does not change a difference of 0.
-    changes = moved[moved != 0]
-    if changes.size < 2:  # noqa: PLR2004 - a single change is not significant
-        return 1.0, 0.5 if changes.size and changes[0] < 0 else 1.0, "sign-flip permutation"
-    if changes.size > LARGEST_RESAMPLED:
-        from scipy import stats  # noqa: PLC0415 - as above
-
-        two_sided, one_sided = (
-            float(stats.ttest_1samp(moved, 0.0, alternative=side).pvalue) for side in ("two-sided", "less")
-        )
-        return two_sided, one_sided, "paired t"
-    two_sided, one_sided = (_sign_flips(changes, side) for side in ("two-sided", "less"))
-    return two_sided, one_sided, "sign-flip permutation"
-
-
-def _sign_flips(changes: NDArray[np.float64], alternative: str) -> float:
+def _means(moved: NDArray[np.float64], totals: ClusterTotals | None) -> tuple[float, float, str]:
+    """Return the two-sided and the one-sided p-value of no difference, and the name of the test."""
+    sums = moved if totals is None else totals.sums
+    by_cluster = "" if totals is None else " by cluster"
+    if np.count_nonzero(sums) <= LARGEST_FLIPPED:
+        return *flip_p_values(sums), f"sign-flip permutation{by_cluster}"
     from scipy import stats  # noqa: PLC0415 - as above
 
-    found = stats.permutation_test(
-        (changes,),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_FLIPS,
-        batch=values_at_once(changes.size),
-        alternative=alternative,
-        rng=generator(),
-    )
-    return float(found.pvalue)
+    error, freedom = student_error(moved, totals)
+    if error == 0.0:  # thousands of equal differences
+        return 0.0, 0.0 if moved[0] < 0 else 1.0, f"paired t{by_cluster}"
+    distance = float(moved.mean()) / error
+    fall_p_value = float(stats.t.cdf(distance, freedom))
+    return 2 * float(stats.t.sf(abs(distance), freedom)), fall_p_value, f"paired t{by_cluster}"
+
+
+def student_error(moved: NDArray[np.float64], totals: ClusterTotals | None) -> tuple[float, float]:
+    """Return the standard error of the mean difference and its degrees of freedom, by cluster if there are any."""
+    if totals is not None:
+        return error_of_mean(totals)
+    return float(moved.std(ddof=1)) / math.sqrt(moved.size), moved.size - 1.0

@@ -1,0 +1,83 @@
+"""Whether scores truly fell by more than an accepted amount, and by how much they fell at least."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from batchkit.stats.flips import LARGEST_FLIPPED, fall_p_value, fall_shares, largest_rejected
+from batchkit.stats.intervals import scale_of, student
+from batchkit.stats.paired import Pairs, paired, student_error
+from batchkit.stats.paired_shares import fall_test, largest_rejected_fall
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from batchkit.stats.clusters import Clusters, Values
+
+
+def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters | None = None) -> float:
+    """Return the one-sided p-value against "the mean truly fell by at most ``fall``": small if it fell by more.
+
+    An observed fall of a little more than ``fall`` is no evidence: its p-value is near 0.5. ``fall`` is a share of 1 for scores
+    of 0 and 1, and on the scale of the scores otherwise.
+
+    Only 0 and 1: a score test with its exact distribution at the likeliest shares. With a fall of 0 it is less cautious than
+    McNemar's exact test. Otherwise, and by cluster, the differences are shifted by ``fall`` and their signs flipped; above 5,000
+    pairs or clusters, Student's t. Without pairs the p-value is 1. Raises ``ValueError`` for different lengths, and for scores or
+    a ``fall`` that are not finite.
+    """
+    if not math.isfinite(fall):
+        raise ValueError("an accepted fall must be a finite number")
+    pairs = paired(before, after, clusters)
+    if not pairs.moved.size:
+        return 1.0
+    if pairs.is_binary and pairs.totals is None:
+        if not -1 < fall < 1:
+            return 1.0 if fall > 0 else 0.0
+        return fall_test(*_changes(pairs), fall)
+    falls, sizes = _falls(pairs)
+    if falls.size <= LARGEST_FLIPPED:
+        return fall_p_value(fall_shares(falls, sizes), fall)
+    from scipy import stats  # noqa: PLC0415 - takes half a second to load
+
+    error, freedom = student_error(pairs.moved, pairs.totals)
+    beyond = -float(pairs.moved.mean()) - fall
+    if error == 0.0:
+        return 0.0 if beyond > 0 else 1.0
+    return float(stats.t.sf(beyond / error, freedom))
+
+
+def fall_bound(before: Values, after: Values, level: float, clusters: Clusters | None = None) -> float | None:
+    """Return what the mean fell by at least, with a chance of error of ``level`` (0.05: 95 % confidence); None without pairs.
+
+    Positive for a fall. It is the bound of ``fall_beyond``: the p-value is below ``level`` for every smaller fall, and not for a
+    larger one. Where there are too few pairs for this level, it is the largest rise that the scale allows, which reaches from 0, or
+    the lowest score, to 1, or the highest one. Raises ``ValueError`` as ``fall_beyond`` does, and for a ``level`` outside of 0 to 0.5.
+    """
+    if not 0 < level < 0.5:  # noqa: PLR2004 - from there on, the bound would not be below the observed fall
+        raise ValueError("the level of a bound must lie between 0 and 0.5")
+    pairs = paired(before, after, clusters)
+    if not pairs.moved.size:
+        return None
+    if pairs.is_binary and pairs.totals is None:
+        return largest_rejected_fall(*_changes(pairs), level)
+    falls, sizes = _falls(pairs)
+    if falls.size <= LARGEST_FLIPPED:
+        lowest, highest = scale_of(pairs.before, pairs.after)
+        return max(largest_rejected(fall_shares(falls, sizes), level), lowest - highest)
+    error, freedom = student_error(pairs.moved, pairs.totals)
+    return -float(pairs.moved.mean()) - student(freedom, level) * error
+
+
+def _changes(pairs: Pairs) -> tuple[int, int, int]:
+    return int((pairs.moved < 0).sum()), int((pairs.moved > 0).sum()), pairs.moved.size
+
+
+def _falls(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the falls of the pairs, or of the clusters, and the number of pairs in each."""
+    if pairs.totals is None:
+        return -pairs.moved, np.ones(pairs.moved.size)
+    return -pairs.totals.sums, pairs.totals.sizes
