@@ -102,10 +102,10 @@ def test_a_suite_is_evaluated_from_python(settings, tmp_path):
 
     found = batchkit.evaluate(file.path, report=page, settings=settings, observer=Heard())
 
-    assert (found.run, found.verdict, found.page) == ("reviews-1", "passed", page)
+    assert (found.run, found.verdict, found.page) == ("reviews-1", "first", page)
     assert page.exists()
-    assert heard == [f"passed {page}"]
-    assert repr(found.summary).startswith("<EvaluationSummary reviews-1: passed, ")
+    assert heard == [f"first {page}"]
+    assert repr(found.summary).startswith("<EvaluationSummary reviews-1: first, ")
     with pytest.raises(UsageError):
         batchkit.evaluate(file.path, report=file.path, settings=settings)
 

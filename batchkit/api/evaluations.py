@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, open_runner
 from batchkit.datasets import require_extra
@@ -45,7 +46,7 @@ class EvaluationReport:
 
     @property
     def verdict(self) -> str:
-        """``passed``, ``regressed`` or ``unfinished``."""
+        """How the run ended (see ``results.Verdict``), or ``unfinished``."""
         return "unfinished" if self.summary is None else self.summary.verdict
 
     def __repr__(self) -> str:
@@ -104,7 +105,8 @@ def evaluate_suite(
         check_file(page, inputs=[suite], makes_folder=True)
         check_page(page)
     with open_runner(settings, mode) as runner:
-        evaluation = runs.begin(runner, file, name=run, against=against)
+        check = model_check(runner.settings, mode.observer)
+        evaluation = runs.begin(runner, file, name=run, against=against, check_models=check)
         if evaluation.finished_at is not None:
             conclusion = runs.Conclusion(summary(runner, evaluation.name), is_ours=False)
         else:
@@ -146,7 +148,7 @@ def _fallen_rows(runner: Runner, found: EvaluationSummary) -> tuple[ScoredRow, .
     """Read the first answers whose score fell, of a run in which an alarm went off."""
     from batchkit.evaluation.results import scored_rows  # noqa: PLC0415 - an extra
 
-    if not any(change.is_alarm for change in found.changes):
+    if not found.alarms:
         return ()
     return tuple(islice((row for row in scored_rows(runner, found.run) if row.flipped == "down"), _SHOWN_FALLEN_ROWS))
 

@@ -163,6 +163,8 @@ class _Within:
             name = f"{pair.scorer} of {its.model}" + (f" ({its.prompt})" if several else "")
             count = 0 if whole is None else whole.comparison.pairs
             of = min(_scored(table, pair.arm), _scored(pair.earlier, pair.earlier_arm))
+            if not of:
+                return  # what has no scores is said to have none
             self._leave_out(
                 pair.scorer,
                 f"{name} was not compared: {formatting.counted(count, 'row')} of {of:,} scored in {pair.previous} and here"

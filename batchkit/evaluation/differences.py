@@ -30,7 +30,8 @@ class ChangedScorers(NamedTuple):
 class RowDifferences(NamedTuple):
     """How the rows of two runs differ. ``relabelled`` are the places in this run of the paired rows whose labels changed.
 
-    ``relabelled`` and ``edited`` (rows whose other columns changed) are None if one of the runs did not record that.
+    ``relabelled`` and ``edited`` (rows whose other columns changed) are None if one of the runs did not record that. ``can_pair`` is
+    False if the rows have no key and the table is another one.
     """
 
     paired: int
@@ -38,6 +39,7 @@ class RowDifferences(NamedTuple):
     gone: int
     relabelled: tuple[int, ...] | None
     edited: int | None
+    can_pair: bool = True
 
 
 def changed_scorers(now: Suite, then: Suite) -> ChangedScorers:
@@ -71,7 +73,8 @@ def row_differences(rows: Rows, earlier: Rows, pairing: Pairing) -> RowDifferenc
         relabelled = tuple(int(place) for place in pairing.now[differs])
     if rows.contents is not None and earlier.contents is not None:
         edited = int(np.count_nonzero(rows.contents[pairing.now] != earlier.contents[pairing.then]))
-    return RowDifferences(paired, len(rows.keys) - paired, len(earlier.keys) - paired, relabelled, edited)
+    can_pair = paired > 0 or any(rows.keys)
+    return RowDifferences(paired, len(rows.keys) - paired, len(earlier.keys) - paired, relabelled, edited, can_pair)
 
 
 def described(now: Suite, then: Suite, rows: RowDifferences) -> Iterator[str]:
@@ -98,6 +101,9 @@ def described(now: Suite, then: Suite, rows: RowDifferences) -> Iterator[str]:
 
 
 def _of_rows(rows: RowDifferences) -> Iterator[str]:
+    if not rows.can_pair:
+        yield "the table changed, and without a `key` no row can be paired"
+        return
     if rows.new or rows.gone:
         yield (f"rows: {rows.new:,} new, {rows.gone:,} gone; {formatting.counted(rows.paired, 'row')} in both runs")
     if rows.relabelled:

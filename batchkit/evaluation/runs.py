@@ -38,7 +38,7 @@ from batchkit.store import evaluations
 from batchkit.store.evaluations import Arm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite_file import SuiteFile
@@ -57,13 +57,15 @@ def begin(
     name: str | None = None,
     scheduled_for: float | None = None,
     against: str | None = None,
+    check_models: Callable[[Collection[str]], None] = lambda _models: None,
 ) -> Evaluation:
     """Return the run that a command or a schedule refers to, and store it if it is new.
 
     That is the run called ``name``; or the suite's run for the time ``scheduled_for`` (Unix seconds); or else the unfinished run of
     this version of the suite, or a new one. Raises ``InputInvalid`` for columns that the table does not have,
     ``WorkloadConflict`` if ``name`` belongs to something else, and ``UsageError`` if the run is to be compared ``against`` one
-    that does not exist or is not finished; nothing is sent.
+    that does not exist, is not finished or has no scores; nothing is sent. ``check_models`` gets the models of a new run, those of its
+    judges included, and raises for those that the provider does not have.
     """
     suite = file.suite
     found = _referred_run(runner, suite, name, scheduled_for)
@@ -77,6 +79,7 @@ def begin(
     if complaint is not None:
         raise complaint
     _check_scorers(suite, table.columns)
+    check_models({*suite.models, *(judge.model for judge in suite.judges)})
     for _ in range(_TRIES):
         begun = _begin(runner, suite, name, scheduled_for)
         if begun is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -37,7 +38,6 @@ _OUTSIDE_THE_VERSION = {
     "min_paired",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_CRON_FIELD = re.compile(r"[\d*/,A-Za-z#?-]+")
 _CRON_FIELDS = 5
 
 
@@ -47,8 +47,16 @@ def _as_tuple(value: Any) -> Any:
 
 def _cron(value: str) -> str:
     fields = value.split()
-    if len(fields) != _CRON_FIELDS or not all(map(_CRON_FIELD.fullmatch, fields)):
+    if len(fields) != _CRON_FIELDS:
         raise ValueError("a cron expression has five fields: minute hour day month weekday")
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415 - only where a suite has a schedule
+
+    try:
+        next(CronSim(value, datetime(2024, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        raise ValueError(f"not a cron expression: {error}") from None
+    except StopIteration:
+        raise ValueError(f"the cron expression {value!r} has no time: there is no such day") from None
     return value
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from batchkit.evaluation.results import Change
-from batchkit.stats.paired import fall_beyond, holm
+from batchkit.stats.falls import fall_beyond
+from batchkit.stats.paired import holm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -59,9 +59,7 @@ def cluster_totals(values: NDArray[np.float64], clusters: Clusters) -> ClusterTo
     if numbered.size and not np.issubdtype(numbered.dtype, np.integer):
         raise ValueError("clusters must be whole numbers, one for each score")
     _, places = np.unique(numbered, return_inverse=True)
-    return ClusterTotals(
-        np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64)
-    )
+    return ClusterTotals(np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64))
 
 
 def as_clusters(values: NDArray[np.float64], clusters: Clusters | None) -> ClusterTotals | None:

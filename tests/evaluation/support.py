@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.row_answers import RequestAnswer
 from batchkit.emulator.answers.schema_answers import conforming
+from batchkit.emulator.faults.answers import WrongAnswers
+from batchkit.evaluation import runs
 from batchkit.evaluation.suite_file import load_suite
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 GUESS = {"type": "object", "properties": {"label": {"enum": ["positive", "negative"]}}, "required": ["label"]}
 SMALL, LARGE = "openai/gpt-oss-20b", "openai/gpt-oss-120b"
+
+RIGHT, WRONG = '{"label":"positive"}', '{"label":"negative"}'
 
 REVIEWS = """
 name: reviews
@@ -80,3 +84,26 @@ def reviews_suite(folder: Path, count: int = 24, text: str = REVIEWS) -> SuiteFi
     """Write a suite with its table, and load it."""
     write_reviews(folder, count)
     return load_suite(write_suite(folder, text))
+
+
+def wrong(fraction, model=SMALL):
+    """Make a model wrong about a share of the rows."""
+    return WrongAnswers(contents=(RIGHT, WRONG), fraction=fraction, models=frozenset({model}))
+
+
+def drive(runner, evaluation):
+    """Drive a run's workloads until there is none to drive."""
+    while (workload := runs.next_workload(runner, evaluation)) is not None:
+        runner.process(workload.id)
+
+
+def night(runner, file, **more):
+    """Do a whole run."""
+    evaluation = runs.begin(runner, file, **more)
+    drive(runner, evaluation)
+    return runs.conclude(runner, evaluation).summary
+
+
+def means(found, scorer="accuracy"):
+    """Give the means over all rows by model."""
+    return {metric.model: metric.mean for metric in found.metrics if metric.slice is None and metric.scorer == scorer}

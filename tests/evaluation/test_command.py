@@ -29,7 +29,7 @@ def test_a_fall_is_exit_code_5_with_the_rows_that_fell(batchkit, open_emulator, 
     emulator = open_emulator()
     first = batchkit("eval", suite, "--no-prefect")
     assert first.code == 0, first.err
-    assert "reviews-1: passed" in first.out
+    assert "reviews-1: first" in first.out
     assert "0.940 - 1.000" in first.out
     wrong = WrongAnswers(contents=CONTENTS, fraction=0.4, models=frozenset({SMALL}))
     emulator.set_scenario(Scenario(faults=(wrong,)))
@@ -64,7 +64,7 @@ def test_failed_requests_without_a_fall_are_exit_code_3(batchkit, open_emulator,
     open_emulator(FailLines(count=1, status=400))
     ended = batchkit("eval", suite, "--no-prefect")
     assert ended.code == 3, ended.err
-    assert "passed; " in ended.out
+    assert "first: nothing to compare with: this is the first run; " in ended.out
     assert "answers failed" in ended.out or "answer failed" in ended.out
 
 
@@ -75,7 +75,7 @@ def test_what_is_submitted_is_collected_by_the_same_command(batchkit, open_emula
     assert ended.code == 0, ended.err
     assert "reviews-1: 1 batch with 120 requests submitted" in ended.out
     assert "collect:   batchkit eval reviews.yaml --no-prefect" in ended.out
-    assert "reviews-1: passed" in batchkit("eval", suite, "--no-prefect").out
+    assert "reviews-1: first" in batchkit("eval", suite, "--no-prefect").out
 
 
 def test_a_report_is_written_where_it_is_asked_for(batchkit, open_emulator):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from decimal import Decimal
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,8 +12,7 @@ from pyarrow import parquet as pq
 from sqlalchemy import text
 
 from batchkit.annotation.row_answers import read_row_answers
-from batchkit.emulator import Emulator, Scenario
-from batchkit.emulator.faults.answers import WrongAnswers
+from batchkit.emulator import Scenario
 from batchkit.emulator.faults.lines import FailLines
 from batchkit.emulator.scenarios.scenario import Reply
 from batchkit.errors import InputInvalid, UnknownWorkload, UsageError, WorkloadConflict
@@ -25,12 +22,22 @@ from batchkit.evaluation.results import scored_rows, summary
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.files import jsonl
 from batchkit.reports.evaluation_report import worst_scored
-from tests.evaluation.support import LARGE, REVIEWS, SMALL, reviews_suite, write_reviews, write_suite
-from tests.steps.conftest import SPEED, Harness, open_harness
+from tests.evaluation.support import (
+    LARGE,
+    REVIEWS,
+    SMALL,
+    drive,
+    means,
+    night,
+    reviews_suite,
+    write_reviews,
+    write_suite,
+    wrong,
+)
+from tests.steps.conftest import open_harness
 
 __all__ = ["open_harness"]
 
-RIGHT, WRONG = '{"label":"positive"}', '{"label":"negative"}'
 JUDGED = """
   - kind: judge
     model: openai/gpt-oss-120b
@@ -41,49 +48,6 @@ JUDGED = """
     scores: {fair: 1, unfair: 0}
     human: {answer: seen, label: judged}
 alarms:"""
-
-
-@pytest.fixture
-def sqlite_harness(open_harness_on_sqlite):
-    """Start an emulator and a harness on SQLite."""
-    return open_harness_on_sqlite()
-
-
-@pytest.fixture
-def open_harness_on_sqlite(sqlite_url, tmp_path):
-    """Give what starts a harness, for what has nothing to do with the kind of database."""
-    with ExitStack() as stack:
-
-        def start(*faults: Any, **scenario: Any) -> Harness:
-            emulator = stack.enter_context(
-                Emulator(tmp_path / "emulator", Scenario(faults=faults, **scenario), speed=SPEED)
-            )
-            return Harness(emulator, sqlite_url, tmp_path / "home", stack)
-
-        yield start
-
-
-def wrong(fraction, model=SMALL):
-    """Make a model wrong about a share of the rows."""
-    return WrongAnswers(contents=(RIGHT, WRONG), fraction=fraction, models=frozenset({model}))
-
-
-def drive(runner, evaluation):
-    """Drive a run's workloads until there is none to drive."""
-    while (workload := runs.next_workload(runner, evaluation)) is not None:
-        runner.process(workload.id)
-
-
-def night(runner, file, **more):
-    """Do a whole run."""
-    evaluation = runs.begin(runner, file, **more)
-    drive(runner, evaluation)
-    return runs.conclude(runner, evaluation).summary
-
-
-def means(found, scorer="accuracy"):
-    """Give the means over all rows by model."""
-    return {metric.model: metric.mean for metric in found.metrics if metric.slice is None and metric.scorer == scorer}
 
 
 def test_a_run_scores_every_answer_with_where_it_comes_from(open_harness, tmp_path):
@@ -97,7 +61,7 @@ def test_a_run_scores_every_answer_with_where_it_comes_from(open_harness, tmp_pa
         ("language=de", 16),
         ("language=en", 8),
     ]
-    assert (found.verdict, found.previous, found.failed_answers) == ("passed", None, 0)
+    assert (found.verdict, found.previous, found.failed_answers) == ("first", None, 0)
     with harness.runner.store.read() as connection:
         rows = connection.execute(text("SELECT * FROM scored ORDER BY seq")).mappings().all()
     assert len(rows) == 48
@@ -113,7 +77,7 @@ def test_a_planted_fall_is_found_and_the_rows_that_fell_are_named(open_harness_o
     """One model gets worse from one night to the next: its alarm goes off, the other's does not."""
     harness = open_harness_on_sqlite()
     file = reviews_suite(tmp_path, 80)
-    assert night(harness.runner, file).verdict == "passed"
+    assert night(harness.runner, file).verdict == "first"
     harness.emulator.set_scenario(Scenario(faults=(wrong(0.25),)))
     found = night(harness.runner, file)
     assert (found.run, found.previous, found.verdict) == ("reviews-2", "reviews-1", "regressed")
@@ -184,7 +148,7 @@ def test_a_scheduled_moment_has_one_run_however_often_it_fires(open_harness, tmp
         begun = list(pool.map(lambda _: runs.begin(runner, file, scheduled_for=moment).name, range(8)))
     assert set(begun) == {"reviews-20250615T150640Z"}
     night(runner, file, scheduled_for=moment)
-    assert runs.begin(runner, file, scheduled_for=moment).verdict == "passed"
+    assert runs.begin(runner, file, scheduled_for=moment).verdict == "first"
     assert runs.begin(runner, file, scheduled_for=moment + 86_400).name == "reviews-20250616T150640Z"
     assert runs.begin(runner, file).name == "reviews-3"  # a run by hand is none of the schedule's
 
@@ -254,7 +218,9 @@ def test_rows_are_paired_by_their_key_and_without_one_only_on_the_same_table(sql
     write_reviews(tmp_path, 7)
     changed = night(runner, file)
     assert changed.changes == ()
-    assert "names no `key`" in changed.notes[0]
+    assert changed.verdict == "incomparable"
+    assert changed.differences == ("the table changed, and without a `key` no row can be paired",)
+    assert "name the rows with `key`" in changed.notes[0]
 
 
 def test_samples_of_one_row_count_as_one_row(sqlite_harness, tmp_path):
@@ -288,7 +254,7 @@ def test_a_name_belongs_to_one_version_of_a_suite(sqlite_harness, tmp_path):
     runner = sqlite_harness.runner
     file = reviews_suite(tmp_path, 3)
     assert night(runner, file, name="friday").run == "friday"
-    assert runs.begin(runner, file, name="friday").verdict == "passed"
+    assert runs.begin(runner, file, name="friday").verdict == "first"
     other = load_suite(write_suite(tmp_path, REVIEWS.replace("Is this", "Was this")))
     with pytest.raises(WorkloadConflict, match="another version"):
         runs.begin(runner, other, name="friday")

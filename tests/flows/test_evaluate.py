@@ -101,8 +101,8 @@ def test_serve_scores_finished_runs(open_settings, tmp_path):
             return not open_runs(runner)
 
         assert wait_until(is_scored)
-        assert summary(runner, "reviews-1").verdict == "passed"
-    assert "reviews-1: passed" in notes
+        assert summary(runner, "reviews-1").verdict == "first"
+    assert "reviews-1: first" in notes
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_nightly_run_is_submitted_and_collected(prefect_api, prefect_server,
                 lambda: asyncio.run(advance_workloads(return_state=True)).is_completed() and not runner.open_workloads()
             )
             state = asyncio.run(collect_evaluations(return_state=True))
-            assert "reviews-20260110T010000Z: passed" in str(state.message)
+            assert "reviews-20260110T010000Z: first" in str(state.message)
             assert len(runner.all_workloads()) == 1
         assert emulator.ledger().totals.requests_executed == 8
         with get_client(sync_client=True) as client:

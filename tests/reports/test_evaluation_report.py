@@ -80,10 +80,10 @@ def test_few_rows_are_those_that_fell(compared, tmp_path):
 
 
 def test_a_first_run_has_no_comparison(compared, tmp_path, page_text):
-    """It passes, and no comparison is shown."""
+    """It is scored, and no comparison is shown."""
     text = page_text(write_report(compared, "reviews-1", tmp_path / "page.html", rows=5).read_text())
 
-    assert "no alarm had a run to compare with" in text
+    assert "there was no run to compare with" in text
     assert "Compared with" not in text
 
 

@@ -43,7 +43,8 @@ def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bo
         return code
     out = console.stdout()
     console.tell(out, first_words(found))
-    console.show(out, metrics_table(found))
+    if found.metrics:
+        console.show(out, metrics_table(found))
     if found.changes:
         console.show(out, changes_table(found))
     console.tell(out, last_words(found, report.fallen_rows, report=report.page))
