@@ -12,6 +12,7 @@ from batchkit.emulator import Scenario
 from batchkit.emulator.faults.lines import FailLines
 from batchkit.errors import InputInvalid, UnknownWorkload, UsageError
 from batchkit.evaluation import runs
+from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import find_run, scored_rows, summary
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_file import load_suite
@@ -307,7 +308,7 @@ def test_a_baseline_of_the_suite_that_does_not_exist_is_refused(sqlite_harness, 
     file = reviews_suite(tmp_path, 4, f"{REVIEWS}\nagainst: review-1\n")
     with pytest.raises(UnknownWorkload, match="no evaluation 'review-1'"):
         runs.begin(runner, file)
-    assert runs.open_runs(runner) == []
+    assert open_runs(runner) == []
     assert sqlite_harness.emulator.ledger().calls == {}
 
 
@@ -351,7 +352,7 @@ def test_models_that_the_provider_does_not_have_are_refused(sqlite_harness, tmp_
     with pytest.raises(UsageError, match="no such model"):
         runs.begin(sqlite_harness.runner, reviews_suite(tmp_path, 2), check_models=refuse)
     assert asked == [{SMALL, LARGE}]
-    assert runs.open_runs(sqlite_harness.runner) == []
+    assert open_runs(sqlite_harness.runner) == []
 
 
 def test_an_unfinished_run_of_an_earlier_version_of_batchkit_is_resumed(open_harness, tmp_path):
