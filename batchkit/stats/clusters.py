@@ -86,7 +86,8 @@ def error_of_mean(values: NDArray[np.float64], totals: ClusterTotals) -> MeanErr
     variance = float((off**2 / (1 - shares)).sum())
     worst = count / effective_clusters(totals)
     measured = variance / (float(values.var(ddof=1)) / count)
-    likeness = min(max((measured - 1) / (worst - 1), 0.0), 1.0)
+    # Clusters of one value each have no likeness.
+    likeness = min(max((measured - 1) / (worst - 1), 0.0), 1.0) if worst > 1 else 0.0
     freedom, bias = _freedom(shares, shares * (1 + (totals.sizes - 1) * likeness))
     return MeanError(math.sqrt(variance / bias), freedom)
 

@@ -111,21 +111,24 @@ def compare_pairs(before: Values, after: Values, clusters: Clusters | None = Non
 def difference_bounds(pairs: Pairs) -> tuple[float, float]:
     """Return the 95 % bounds of the mean difference of at least one pair."""
     moved, totals = pairs.moved, pairs.totals
-    mean, count = float(moved.mean()), moved.size
-    if totals is None:
-        if pairs.is_binary:
-            return _share_bounds(pairs, count, NORMAL)
-        if is_constant(moved):
-            return _constant_bounds(pairs, count)
-        half = student(count - 1.0) * float(moved.std(ddof=1)) / math.sqrt(count)
-        return mean - half, mean + half
-    error, freedom = error_of_mean(moved, totals)
-    if error == 0.0:
-        return _constant_bounds(pairs, effective_clusters(totals))
+    mean = float(moved.mean())
+    if pairs.is_binary and totals is None:
+        return _share_bounds(pairs, moved.size, NORMAL)
+    count = independent_constants(pairs)
+    if count is not None:
+        return _constant_bounds(pairs, count)
+    error, freedom = student_error(moved, totals)
     quantile = student(freedom)
-    if pairs.is_binary:
+    if pairs.is_binary and totals is not None:
         return _share_bounds(pairs, independent_count(moved, totals, error), quantile)
     return mean - quantile * error, mean + quantile * error
+
+
+def independent_constants(pairs: Pairs) -> float | None:
+    """Return how many independent pairs there are if the differences, or the means of their clusters, are all equal; else None."""
+    if pairs.totals is None:
+        return pairs.moved.size if is_constant(pairs.moved) else None
+    return effective_clusters(pairs.totals) if error_of_mean(pairs.moved, pairs.totals).error == 0.0 else None
 
 
 def _share_bounds(pairs: Pairs, count: float, quantile: float) -> tuple[float, float]:
@@ -176,9 +179,8 @@ def _means(moved: NDArray[np.float64], totals: ClusterTotals | None) -> tuple[fl
     from scipy import stats  # noqa: PLC0415 - as above
 
     error, freedom = student_error(moved, totals)
-    if error == 0.0:  # thousands of equal differences
-        return 0.0, 0.0 if moved[0] < 0 else 1.0, f"paired t{by_cluster}"
-    distance = float(moved.mean()) / error
+    # The error of thousands of equal differences is 0, and their distance from no difference infinite.
+    distance = float(moved.mean()) / max(error, 1e-300)
     fall_p_value = float(stats.t.cdf(distance, freedom))
     return 2 * float(stats.t.sf(abs(distance), freedom)), fall_p_value, f"paired t{by_cluster}"
 

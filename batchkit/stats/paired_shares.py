@@ -69,7 +69,7 @@ def _plain_score(fell: float, rose: float, count: float, fall: float) -> float:
     return (fell - rose - count * fall) / math.sqrt(max(variance, 1e-30))
 
 
-def fall_test(fell: int, rose: int, count: int, fall: float) -> float:
+def fall_test(fell: float, rose: float, count: int, fall: float) -> float:
     """Return the one-sided p-value against a true fall of at most ``fall``, between -1 and 1."""
     observed = float(score(fell, rose, count, fall))
     rise = float(likeliest_rise(fell, rose, count, fall))
@@ -107,7 +107,7 @@ def _least_falls(changed: NDArray[np.int64], count: int, fall: float, least: flo
     return high
 
 
-def largest_rejected_fall(fell: int, rose: int, count: int, level: float) -> float:
+def largest_rejected_fall(fell: float, rose: float, count: int, level: float) -> float:
     """Return the fall at which the p-value reaches ``level``: below it every fall is rejected."""
     low, high = -1.0, (fell - rose) / count
     while high - low > _TINY:
