@@ -24,8 +24,8 @@ def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters |
     An observed fall of a little more than ``fall`` is no evidence: its p-value is near 0.5. ``fall`` is a share of 1 for scores
     of 0 and 1, and on the scale of the scores otherwise.
 
-    Only 0 and 1: a score test with its exact distribution at the likeliest shares. With a fall of 0 it is less cautious than
-    McNemar's exact test. Otherwise, and by cluster, the differences are shifted by ``fall`` and their signs flipped; above 5,000
+    Only 0 and 1: a score test with its exact distribution at the likeliest shares, and no smaller than the p-value of McNemar's
+    exact test. Otherwise, and by cluster, the differences are shifted by ``fall`` and their signs flipped; above 5,000
     pairs or clusters, Student's t. Differences without spread count as in ``compare_pairs``. Without pairs the p-value is 1. Raises ``ValueError`` for different lengths, and for scores or
     a ``fall`` that are not finite.
     """

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from batchkit.stats.clusters import ClusterTotals, cluster_totals, effective_clusters, error_of_mean, independent_count, numbers
+from batchkit.stats.clusters import (
+    ClusterTotals,
+    cluster_totals,
+    effective_clusters,
+    error_of_mean,
+    independent_count,
+    numbers,
+)
 from batchkit.stats.flips import LARGEST_FLIPPED, flip_p_values
 from batchkit.stats.intervals import NORMAL, is_binary, is_constant, scale_of, student
 from batchkit.stats.paired_shares import fall_bounds
