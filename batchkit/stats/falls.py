@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from batchkit.stats.flips import LARGEST_FLIPPED, fall_p_value, fall_shares, largest_rejected
 from batchkit.stats.intervals import scale_of, student
-from batchkit.stats.paired import Pairs, paired, student_error
+from batchkit.stats.paired import Pairs, independent_constants, paired, student_error
 from batchkit.stats.paired_shares import fall_test, largest_rejected_fall
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters |
     An observed fall of a little more than ``fall`` is no evidence: its p-value is near 0.5. ``fall`` is a share of 1 for scores
     of 0 and 1, and on the scale of the scores otherwise.
 
-    Only 0 and 1: a score test with its exact distribution at the likeliest shares. With a fall of 0 it is less cautious than
-    McNemar's exact test. Otherwise, and by cluster, the differences are shifted by ``fall`` and their signs flipped; above 5,000
-    pairs or clusters, Student's t. Without pairs the p-value is 1. Raises ``ValueError`` for different lengths, and for scores or
+    Only 0 and 1: a score test with its exact distribution at the likeliest shares, and no smaller than the p-value of McNemar's
+    exact test. Otherwise, and by cluster, the differences are shifted by ``fall`` and their signs flipped; above 5,000
+    pairs or clusters, Student's t. Differences without spread count as in ``compare_pairs``. Without pairs the p-value is 1. Raises ``ValueError`` for different lengths, and for scores or
     a ``fall`` that are not finite.
     """
     if not math.isfinite(fall):
@@ -34,10 +34,12 @@ def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters |
     pairs = paired(before, after, clusters)
     if not pairs.moved.size:
         return 1.0
-    if pairs.is_binary and pairs.totals is None:
+    shares = _shares(pairs)
+    if shares is not None:
+        fall /= shares.width
         if not -1 < fall < 1:
             return 1.0 if fall > 0 else 0.0
-        return fall_test(*_changes(pairs), fall)
+        return fall_test(shares.fell, shares.rose, shares.count, fall)
     falls, sizes = _falls(pairs)
     if falls.size <= LARGEST_FLIPPED:
         return fall_p_value(fall_shares(falls, sizes), fall)
@@ -45,8 +47,6 @@ def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters |
 
     error, freedom = student_error(pairs.moved, pairs.totals)
     beyond = -float(pairs.moved.mean()) - fall
-    if error == 0.0:
-        return 0.0 if beyond > 0 else 1.0
     return float(stats.t.sf(beyond / error, freedom))
 
 
@@ -62,8 +62,9 @@ def fall_bound(before: Values, after: Values, level: float, clusters: Clusters |
     pairs = paired(before, after, clusters)
     if not pairs.moved.size:
         return None
-    if pairs.is_binary and pairs.totals is None:
-        return largest_rejected_fall(*_changes(pairs), level)
+    shares = _shares(pairs)
+    if shares is not None:
+        return shares.width * largest_rejected_fall(shares.fell, shares.rose, shares.count, level)
     falls, sizes = _falls(pairs)
     if falls.size <= LARGEST_FLIPPED:
         lowest, highest = scale_of(pairs.before, pairs.after)
@@ -72,8 +73,29 @@ def fall_bound(before: Values, after: Values, level: float, clusters: Clusters |
     return -float(pairs.moved.mean()) - student(freedom, level) * error
 
 
-def _changes(pairs: Pairs) -> tuple[int, int, int]:
-    return int((pairs.moved < 0).sum()), int((pairs.moved > 0).sum()), pairs.moved.size
+class _Shares(NamedTuple):
+    """As many pairs fell and rose across a scale of this width, of ``count``."""
+
+    fell: float
+    rose: float
+    count: int
+    width: float
+
+
+def _shares(pairs: Pairs) -> _Shares | None:
+    """Return the pairs as changes of 0 and 1; None for differences with a spread of their own.
+
+    Differences without spread would otherwise be known without any doubt. They count as in ``compare_pairs``.
+    """
+    if pairs.is_binary and pairs.totals is None:
+        return _Shares(int((pairs.moved < 0).sum()), int((pairs.moved > 0).sum()), pairs.moved.size, 1.0)
+    count = independent_constants(pairs)
+    if count is None:
+        return None
+    lowest, highest = scale_of(pairs.before, pairs.after)
+    share = float(pairs.moved.mean()) / (highest - lowest)
+    whole = int(count)
+    return _Shares(max(-share, 0.0) * whole, max(share, 0.0) * whole, whole, highest - lowest)
 
 
 def _falls(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from batchkit.stats.clusters import ROUNDING, as_clusters, error_of_mean, numbers
+from batchkit.stats.clusters import (
+    ROUNDING,
+    cluster_totals,
+    effective_clusters,
+    error_of_mean,
+    independent_count,
+    numbers,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,10 +55,11 @@ def mean_interval(values: Values, clusters: Clusters | None = None) -> Interval 
     Raises ``ValueError`` for other lengths of ``clusters``, and for values that are not finite.
     """
     array = numbers(values)
-    totals = as_clusters(array, clusters)
+    totals = None if clusters is None else cluster_totals(array, clusters)
     if not array.size:
         return None
-    if totals is not None:
+    # Clusters of one value each are no clusters.
+    if totals is not None and totals.sums.size < array.size:
         return _clustered(array, totals)
     if is_binary(array):
         return share_interval(int(array.sum()), array.size)
@@ -65,15 +73,15 @@ def mean_interval(values: Values, clusters: Clusters | None = None) -> Interval 
 
 def _clustered(array: NDArray[np.float64], totals: ClusterTotals) -> Interval:
     mean = float(array.mean())
-    error, freedom = error_of_mean(totals)
+    error, freedom = error_of_mean(array, totals)
+    if is_binary(array) and error > 0.0:
+        low, high = wilson(mean, independent_count(array, totals, error), student(freedom))
+        return Interval(mean, low, high, "Wilson 95 %, by cluster")
     if error == 0.0:
-        low, high = scaled_bounds(array, mean, totals.sums.size)
+        low, high = scaled_bounds(array, mean, effective_clusters(totals))
         return Interval(mean, low, high, "Wilson 95 %, by cluster")
-    quantile = student(freedom)
-    if is_binary(array):
-        low, high = wilson(mean, mean * (1 - mean) / error**2, quantile)
-        return Interval(mean, low, high, "Wilson 95 %, by cluster")
-    return Interval(mean, mean - quantile * error, mean + quantile * error, "t 95 %, by cluster")
+    half = student(freedom) * error
+    return Interval(mean, mean - half, mean + half, "t 95 %, by cluster")
 
 
 def share_interval(successes: int, count: int) -> Interval:

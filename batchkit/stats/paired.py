@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from batchkit.stats.clusters import ClusterTotals, as_clusters, cluster_totals, error_of_mean, numbers
+from batchkit.stats.clusters import (
+    ClusterTotals,
+    cluster_totals,
+    effective_clusters,
+    error_of_mean,
+    independent_count,
+    numbers,
+)
 from batchkit.stats.flips import LARGEST_FLIPPED, flip_p_values
 from batchkit.stats.intervals import NORMAL, is_binary, is_constant, scale_of, student
 from batchkit.stats.paired_shares import fall_bounds
@@ -42,13 +49,17 @@ class PairedComparison(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Checked scores of the same rows; ``totals`` are those of the differences by cluster, None without clusters."""
+    """Checked scores of the same rows.
+
+    ``totals`` are those of the differences by cluster; None without clusters, or if each of them has one pair, which is the same.
+    """
 
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     moved: NDArray[np.float64]
     totals: ClusterTotals | None
     is_binary: bool
+    clusters: int | None
 
 
 def paired(before: Values, after: Values, clusters: Clusters | None) -> Pairs:
@@ -57,7 +68,12 @@ def paired(before: Values, after: Values, clusters: Clusters | None) -> Pairs:
     if first.shape != second.shape:
         raise ValueError("before and after must have the same length")
     moved = second - first
-    return Pairs(first, second, moved, as_clusters(moved, clusters), is_binary(first) and is_binary(second))
+    both_binary = is_binary(first) and is_binary(second)
+    if clusters is None:
+        return Pairs(first, second, moved, None, both_binary, None)
+    totals = cluster_totals(moved, clusters)
+    count = totals.sums.size
+    return Pairs(first, second, moved, totals if count < moved.size else None, both_binary, count)
 
 
 def compare_pairs(before: Values, after: Values, clusters: Clusters | None = None) -> PairedComparison | None:
@@ -75,8 +91,6 @@ def compare_pairs(before: Values, after: Values, clusters: Clusters | None = Non
     """
     pairs = paired(before, after, clusters)
     moved, totals = pairs.moved, pairs.totals
-    if clusters is not None:
-        cluster_count = cluster_totals(moved, clusters).sums.size
     if not moved.size:
         return None
     fell, rose = int((moved < 0).sum()), int((moved > 0).sum())
@@ -97,28 +111,31 @@ def compare_pairs(before: Values, after: Values, clusters: Clusters | None = Non
         moved.size,
         fell,
         rose,
-        cluster_count if clusters is not None else None,
+        pairs.clusters,
     )
 
 
 def difference_bounds(pairs: Pairs) -> tuple[float, float]:
     """Return the 95 % bounds of the mean difference of at least one pair."""
     moved, totals = pairs.moved, pairs.totals
-    mean, count = float(moved.mean()), moved.size
-    if totals is None:
-        if pairs.is_binary:
-            return _share_bounds(pairs, count, NORMAL)
-        if is_constant(moved):
-            return _constant_bounds(pairs, count)
-        half = student(count - 1.0) * float(moved.std(ddof=1)) / math.sqrt(count)
-        return mean - half, mean + half
-    error, freedom = error_of_mean(totals)
-    if error == 0.0:
-        return _constant_bounds(pairs, totals.sums.size)
+    mean = float(moved.mean())
+    if pairs.is_binary and totals is None:
+        return _share_bounds(pairs, moved.size, NORMAL)
+    count = independent_constants(pairs)
+    if count is not None:
+        return _constant_bounds(pairs, count)
+    error, freedom = student_error(moved, totals)
     quantile = student(freedom)
-    if pairs.is_binary:
-        return _share_bounds(pairs, float(moved.var()) / error**2, quantile)
+    if pairs.is_binary and totals is not None:
+        return _share_bounds(pairs, independent_count(moved, totals, error), quantile)
     return mean - quantile * error, mean + quantile * error
+
+
+def independent_constants(pairs: Pairs) -> float | None:
+    """Return how many independent pairs there are if the differences, or the means of their clusters, are all equal; else None."""
+    if pairs.totals is None:
+        return pairs.moved.size if is_constant(pairs.moved) else None
+    return effective_clusters(pairs.totals) if error_of_mean(pairs.moved, pairs.totals).error == 0.0 else None
 
 
 def _share_bounds(pairs: Pairs, count: float, quantile: float) -> tuple[float, float]:
@@ -169,9 +186,8 @@ def _means(moved: NDArray[np.float64], totals: ClusterTotals | None) -> tuple[fl
     from scipy import stats  # noqa: PLC0415 - as above
 
     error, freedom = student_error(moved, totals)
-    if error == 0.0:  # thousands of equal differences
-        return 0.0, 0.0 if moved[0] < 0 else 1.0, f"paired t{by_cluster}"
-    distance = float(moved.mean()) / error
+    # The error of thousands of equal differences is 0, and their distance from no difference infinite.
+    distance = float(moved.mean()) / max(error, 1e-300)
     fall_p_value = float(stats.t.cdf(distance, freedom))
     return 2 * float(stats.t.sf(abs(distance), freedom)), fall_p_value, f"paired t{by_cluster}"
 
@@ -179,5 +195,5 @@ def _means(moved: NDArray[np.float64], totals: ClusterTotals | None) -> tuple[fl
 def student_error(moved: NDArray[np.float64], totals: ClusterTotals | None) -> tuple[float, float]:
     """Return the standard error of the mean difference and its degrees of freedom, by cluster if there are any."""
     if totals is not None:
-        return error_of_mean(totals)
+        return error_of_mean(moved, totals)
     return float(moved.std(ddof=1)) / math.sqrt(moved.size), moved.size - 1.0

@@ -69,16 +69,28 @@ def _plain_score(fell: float, rose: float, count: float, fall: float) -> float:
     return (fell - rose - count * fall) / math.sqrt(max(variance, 1e-30))
 
 
-def fall_test(fell: int, rose: int, count: int, fall: float) -> float:
-    """Return the one-sided p-value against a true fall of at most ``fall``, between -1 and 1."""
+def fall_test(fell: float, rose: float, count: int, fall: float) -> float:
+    """Return the one-sided p-value against a true fall of at most ``fall``, between -1 and 1.
+
+    For an accepted fall of 0 or more it is no smaller than that of McNemar's exact test, so that no run fell by more than 0 whose
+    scores did not fall significantly.
+    """
     observed = float(score(fell, rose, count, fall))
     rise = float(likeliest_rise(fell, rose, count, fall))
-    return chance_of_score(observed, count, fall, rise=rise, fallen=rise + fall)
+    found = chance_of_score(observed, count, fall, rise=rise, fallen=rise + fall)
+    return max(found, _mcnemar(fell, rose)) if fall >= 0 else found
+
+
+def _mcnemar(fell: float, rose: float) -> float:
+    """Return the one-sided p-value of a fall by McNemar's exact test."""
+    from scipy import stats  # noqa: PLC0415 - takes half a second to load
+
+    return float(stats.binom.sf(int(fell) - 1, int(fell) + int(rose), 0.5))
 
 
 def chance_of_score(least: float, count: int, fall: float, *, rise: float, fallen: float) -> float:
     """Return the chance of a score against ``fall`` of at least ``least``, if these are the true shares that rise and fall."""
-    from scipy import stats  # noqa: PLC0415 - takes half a second to load
+    from scipy import stats  # noqa: PLC0415 - as above
 
     changing = min(max(rise + fallen, 0.0), 1.0)
     changed = likely_changes(count, changing)
@@ -107,13 +119,15 @@ def _least_falls(changed: NDArray[np.int64], count: int, fall: float, least: flo
     return high
 
 
-def largest_rejected_fall(fell: int, rose: int, count: int, level: float) -> float:
+def largest_rejected_fall(fell: float, rose: float, count: int, level: float) -> float:
     """Return the fall at which the p-value reaches ``level``: below it every fall is rejected."""
     low, high = -1.0, (fell - rose) / count
+    if _mcnemar(fell, rose) >= level:
+        high = min(high, 0.0)
     while high - low > _TINY:
         middle = (low + high) / 2
         if fall_test(fell, rose, count, middle) < level:
             low = middle
         else:
             high = middle
-    return low
+    return high

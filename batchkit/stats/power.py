@@ -45,7 +45,9 @@ def smallest_fall(
 def smallest_graded_fall(
     pairs: int, *, deviation: float, level: float, power: float, beyond: float = 0.0, design_effect: float = 1.0
 ) -> float | None:
-    """Return the smallest fall of a mean of graded scores that the paired test finds with this power; None if it finds none.
+    """Return the smallest fall of a mean of graded scores that the paired test finds with this power; None for fewer than two pairs.
+
+    It can be larger than the scale of the scores, which the caller knows: then there are too few pairs.
 
     ``deviation`` is the standard deviation of the differences (after minus before) of the rows of two runs of the same model. The
     others are those of ``smallest_fall``. The power is that of Student's test, which flipped signs have too, but for fewer than
@@ -68,8 +70,10 @@ def smallest_graded_fall(
     def found(fall: float) -> float:
         return float(stats.nct.sf(least, count - 1, (fall - beyond) / error))
 
-    # Student's quantile is larger than this only for levels that so few pairs cannot reach.
-    largest = beyond + error * (least + float(stats.norm.ppf(power)) + 10) * 2
+    largest = beyond + error
+    # Two pairs and a strict level need thousands of standard errors.
+    while found(largest) < power:
+        largest = beyond + 2 * (largest - beyond)
     return _smallest(found, beyond, largest, power)
 
 

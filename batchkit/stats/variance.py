@@ -41,6 +41,8 @@ def sample_spread(scores: Sequence[Sequence[float]] | NDArray[np.float64]) -> Sa
     Raises ``ValueError`` for another shape and for infinite scores.
     """
     table = np.asarray(scores, dtype=np.float64)
+    if not table.size:
+        return None
     if table.ndim != 2:  # noqa: PLR2004 - rows and samples
         raise ValueError("scores must be a table of rows and samples")
     if np.isinf(table).any():
