@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from batchkit.evaluation.measure import load_rows, load_scores
-from batchkit.evaluation.results import Metric, Scoring
+from batchkit.evaluation.results import ArmComparison, Metric, Scoring, Spread
 from batchkit.evaluation.scorers import NO_ANSWER, NO_EXPECTED
 from batchkit.stats.intervals import mean_interval
+from batchkit.stats.several import compare_all
+from batchkit.stats.variance import sample_spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
 
     from batchkit.evaluation.measure import Rows, ScoreTable
     from batchkit.evaluation.suite import Suite
+    from batchkit.stats.variance import SampleSpread
     from batchkit.store.evaluations import Arm, Evaluation
 
 #: In a column with more values, only the most frequent ones are slices.
 LARGEST_SLICES = 50
+#: Of more prompts and models nobody reads every pair.
+_MOST_ARMS_COMPARED = 8
 
 
 class Measured(NamedTuple):
@@ -31,6 +36,8 @@ class Measured(NamedTuple):
 
     metrics: tuple[Metric, ...]
     scorings: tuple[Scoring, ...]
+    arm_comparisons: tuple[ArmComparison, ...] = ()
+    spreads: tuple[Spread, ...] = ()
 
     @property
     def is_fully_scored(self) -> bool:
@@ -42,7 +49,10 @@ def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> Mea
     """Return every metric of a run: by scorer, prompt and model, over all rows and over each slice."""
     rows = load_rows(connection, evaluation)
     slices = [(None, np.ones(len(rows.keys), dtype=bool)), *slices_of(rows, suite.slices)]
-    metrics, scorings = [], []
+    metrics: list[Metric] = []
+    scorings: list[Scoring] = []
+    comparisons: list[ArmComparison] = []
+    spreads: list[Spread] = []
     for scorer in suite.scorers:
         table = load_scores(connection, evaluation, scorer.label, len(rows.keys), suite.missing)
         for place, arm in enumerate(evaluation.arms):
@@ -51,7 +61,50 @@ def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> Mea
                 metric = _metric(scorer.label, arm, name, table, place=place, members=members, rows=rows)
                 if metric is not None:
                     metrics.append(metric)
-    return Measured(tuple(metrics), tuple(scorings))
+            spread = sample_spread(table.counted[:, place]) if evaluation.samples > 1 else None
+            if spread is not None:
+                spreads.append(_spread(scorer.label, arm, spread))
+        comparisons += _arm_comparisons(scorer.label, evaluation.arms, table, rows)
+    return Measured(tuple(metrics), tuple(scorings), tuple(comparisons), tuple(spreads))
+
+
+def _spread(scorer: str, arm: Arm, found: SampleSpread) -> Spread:
+    return Spread(
+        scorer=scorer,
+        prompt=arm.prompt,
+        model=arm.model,
+        rows=found.rows,
+        samples=found.samples,
+        within=found.within,
+        between=found.between,
+        error=found.error,
+        error_doubled=found.error_doubled,
+        error_unlimited=found.error_unlimited,
+    )
+
+
+def _arm_comparisons(scorer: str, arms: Sequence[Arm], table: ScoreTable, rows: Rows) -> Iterator[ArmComparison]:
+    if not 1 < len(arms) <= _MOST_ARMS_COMPARED or not len(rows.keys):
+        return
+    for found in compare_all([table.of_rows[:, place] for place in range(len(arms))], rows.clusters):
+        first, second, compared = arms[found.first], arms[found.second], found.comparison
+        yield ArmComparison(
+            scorer=scorer,
+            first_prompt=first.prompt,
+            first_model=first.model,
+            second_prompt=second.prompt,
+            second_model=second.model,
+            first=compared.before,
+            second=compared.after,
+            difference=compared.difference,
+            low=compared.low,
+            high=compared.high,
+            p_value=found.p_value,
+            method=compared.method,
+            pairs=compared.pairs,
+            fell=compared.fell,
+            rose=compared.rose,
+        )
 
 
 def slices_of(rows: Rows, columns: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -109,6 +109,51 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmComparison:
+    """Two prompts or models of one run over the same rows by one scorer; ``difference`` is that of the second less the first.
+
+    ``low`` and ``high`` bound it with 95 % confidence. ``p_value`` is two-sided and corrected (Holm) for all comparisons of the
+    scorer. ``fell`` and ``rose`` count the rows for which the second one has the lower or the higher score.
+    """
+
+    scorer: str
+    first_prompt: str
+    first_model: str
+    second_prompt: str
+    second_model: str
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    method: str
+    pairs: int
+    fell: int
+    rose: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where the spread of an arm's scores comes from, in a run with several samples of each row (see ``stats.variance``).
+
+    ``error`` is the standard error of the mean, ``error_doubled`` what twice as many samples would make of it, ``error_unlimited``
+    what any number of them would.
+    """
+
+    scorer: str
+    prompt: str
+    model: str
+    rows: int
+    samples: float
+    within: float | None
+    between: float | None
+    error: float | None
+    error_doubled: float | None
+    error_unlimited: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeAgreement:
     """The agreement of a judge with people on the same answers: the share of equal labels in ``rows``, and Cohen's kappa.
 
@@ -130,7 +175,8 @@ class EvaluationSummary:
 
     ``rescored`` is the derived run with the scores of ``previous`` by today's scorers and labels, None if its own scores were
     compared. ``differences`` says what else differs between the two runs, one sentence each. ``scorings`` has an entry for each
-    scorer, prompt and model. ``slice_changes`` compares each slice.
+    scorer, prompt and model. ``slice_changes`` compares each slice. ``arm_comparisons`` compares every two prompts or models of this
+    run, ``spreads`` says what several samples of each row are good for.
     """
 
     suite: str
@@ -151,6 +197,8 @@ class EvaluationSummary:
     differences: tuple[str, ...] = ()
     scorings: tuple[Scoring, ...] = ()
     slice_changes: tuple[Change, ...] = ()
+    arm_comparisons: tuple[ArmComparison, ...] = ()
+    spreads: tuple[Spread, ...] = ()
 
     @property
     def alarms(self) -> tuple[Change, ...]:

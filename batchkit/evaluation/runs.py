@@ -164,6 +164,8 @@ def conclude(
         differences=comparison.differences,
         scorings=measured.scorings,
         slice_changes=comparison.slice_changes,
+        arm_comparisons=measured.arm_comparisons,
+        spreads=measured.spreads,
     )
     text = SUMMARY.dump_json(found).decode()
     with runner.store.write() as connection:

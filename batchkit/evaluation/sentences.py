@@ -78,3 +78,27 @@ def reason(found: EvaluationSummary) -> str:
             return next(iter(found.notes), "nothing to compare with yet")
         case _:
             return ""
+
+
+def between_arms(found: EvaluationSummary) -> Iterator[str]:
+    """Yield how every two prompts or models of the run compare, by scorer."""
+    for one in found.arm_comparisons:
+        is_of_models = one.first_model != one.second_model
+        first, second = (one.first_model, one.second_model) if is_of_models else (one.first_prompt, one.second_prompt)
+        if is_of_models and one.first_prompt != one.second_prompt:
+            first, second = f"{first} with {one.first_prompt}", f"{second} with {one.second_prompt}"
+        yield (
+            f"{one.scorer}: {second} {one.difference:+.3f} against {first} ({one.low:+.3f} to {one.high:+.3f},"
+            f" p {p_text(one.p_value)}; {one.rose:,} rows better, {one.fell:,} worse)"
+        )
+
+
+def of_samples(found: EvaluationSummary) -> Iterator[str]:
+    """Yield what more samples of each row would buy."""
+    for spread in found.spreads:
+        if spread.error is None or spread.error_doubled is None or spread.error_unlimited is None:
+            continue
+        yield (
+            f"{spread.scorer} of {spread.model}: standard error {spread.error:.4f} with {spread.samples:.3g} samples of each row,"
+            f" {spread.error_doubled:.4f} with twice as many, never below {spread.error_unlimited:.4f} with these rows"
+        )

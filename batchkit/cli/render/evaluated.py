@@ -168,6 +168,8 @@ def first_words(found: EvaluationSummary) -> Iterator[Text]:
 
 def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
     """Return the result of the run, line by line."""
+    yield from map(Text, sentences.between_arms(found))
+    yield from map(Text, sentences.of_samples(found))
     for agreed in found.judge_agreement:
         kappa = f"kappa {agreed.kappa:.2f}" if agreed.kappa is not None else agreed.reason or ""
         yield Text(
