@@ -60,21 +60,29 @@ class LetterReader:
         bare = rf"(?P<%s>{one})(?![^\W_]|['\u2019]\w|-\w)(?!(?<=[AI])\s+(?!because|since|as\b|and\b|or\b|is\b|with\b)[^\W\d_])"
         lone = rf"(?P<%s>{either})(?=\s*[.:;!)\]]*\s*(?:\n|$))"
         letter = "(?:" + "|".join((marked % "m", bare % "b", lone % "l")) + ")"
+        best = r"(?:final|correct|best|right|my)\s+"
+        filler = r"(?:\s+(?:here|would|should|must|clearly|letter|option|choice|to\s+\w+(?:\s+\w+){0,3})){0,3}"
+        verb = r"(?:is|are|be|was)\b|[=:\uff1a-]"
+        hence = r"(?:(?:is|therefore|thus|clearly|likely|probably|option|choice|letter)\b|[:=-])?\s*"
+        # A bare "option B" discusses it; "answer B" states it.
         said = (
-            r"(?:\b(?:final\s+|correct\s+|best\s+|right\s+|my\s+)*(?:answer|option|choice|letter|response|solution)"
-            r"(?:\s+(?:here|would|should|must|therefore|thus|clearly|letter|option|choice|to\s+\w+(?:\s+\w+){0,4}))*"
-            r"\s*(?:is|are|be|was|=|:|\uff1a|-)*\s*(?:is\b|:)?\s*(?:therefore\b|thus\b|clearly\b|option\b|choice\b|letter\b|[:=-])?\s*"
-            r"|\b(?:choose|pick|select|go\s+with|going\s+with|chose)\s+(?:option\s+|choice\s+|answer\s+|letter\s+)?"
+            rf"(?:\b(?:{best}){{0,3}}(?:answer|response|solution){filler}\s*(?:{verb})?\s*{hence}"
+            rf"|\b{best}(?:option|choice|letter){filler}\s*(?:{verb})?\s*{hence}"
+            rf"|\b(?:option|choice|letter){filler}\s*(?:{verb})\s*{hence}"
+            r"|\b(?:choose|chose|pick|select|go\s+with|going\s+with)\s+(?:option\s+|choice\s+|answer\s+|letter\s+)?"
             r"|(?:\u7b54\u6848|\u6b63\u89e3|\u9009\u62e9|\u9078\u64c7)\s*(?:\u662f|\u4e3a|\u70ba|\u306f)?\s*[:\uff1a]?\s*)"
         )
+        denied = r"(?!\W{0,3}(?:is|are|was|would\s+be|seems|looks|can)\s*(?:not\b|n['\u2019]t|wrong|incorrect|false))"
         more = rf"\s*(?:,|/|&|\bor\b|\band\b|\uff0c|\u3001)\s*(?:or\s+|and\s+)?[(\[]?(?P<more>{one}|(?<=[(\[]){either})(?![^\W_])"
-        self._stated = re.compile(rf"(?i:{said}){letter}(?:{more})?")
+        self._stated = re.compile(rf"(?i:{said}){letter}{denied}(?:{more})?")
         self._boxed = re.compile(rf"\x00\{{\s*(?P<m>{either})\s*\}}")
         self._leading = re.compile(
             rf"^[\s>#-]*(?:{marked % 'm'}|(?P<b>{either})(?=\s*[).:\]\uff1a\uff09]|\s+-)|(?P<l>{either})(?=\s*$))",
             re.MULTILINE,
         )
-        self._alone = re.compile(rf"(?<![^\W_]['\u2019])(?<![^\W_])(?<!-)(?:{marked % 'm'}|{bare % 'b'})")
+        self._alone = re.compile(
+            rf"(?<![^\W_]['\u2019])(?<![^\W_])(?<!-)(?<!not )(?<!not \()(?:{marked % 'm'}|{bare % 'b'}){denied}"
+        )
         self._letters = letters
 
     def read(self, text: str) -> Stated:

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 
 #: Only the beginning of a long answer is searched: a pattern over all of it may take longer than its limit.
 REGEX_CHARACTERS = 10_000
-#: The time of a similarity grows with the product of the lengths.
-SIMILARITY_CHARACTERS = 20_000
+#: A longer text is not normalised: within a second that is not possible for every text.
+NORMALISED_CHARACTERS = 2_000_000
+#: The time of a similarity grows with the product of the lengths; that of the best part with the square of the shorter one as well.
+SIMILARITY_CHARACTERS = 100_000
+_MOST_STEPS = 3e10
+#: From here on WRatio looks for the best part.
+_PART_OF = 1.5
 
 
 class Exact(ScorerBase):
@@ -51,7 +56,12 @@ class Normalised(ScorerBase):
     kind: Literal["normalised"] = "normalised"
 
     def _compare(self, given: Any, truth: Any) -> Score:
-        return Score(float(_is_same(text_of(given), text_of(truth))))
+        answered, wanted = text_of(given), text_of(truth)
+        if answered == wanted:
+            return Score(1.0)
+        if _too_long(answered, wanted):
+            return _TOO_LONG
+        return Score(float(normalised(answered) == normalised(wanted)))
 
 
 class ChoiceScorer(ScorerBase):
@@ -166,17 +176,20 @@ class Similarity(ScorerBase):
 
     def _compare(self, given: Any, truth: Any) -> Score:
         answered, wanted = text_of(given), text_of(truth)
-        alike = 1.0 if answered == wanted else self._alike(normalised(answered), normalised(wanted))
+        is_too_long = answered != wanted and _too_long(answered, wanted)
+        alike = None if is_too_long else self._alike(answered, wanted)
         if alike is None:
-            return error(f"a text of more than {SIMILARITY_CHARACTERS:,} characters is too long to compare")
+            return _TOO_LONG
         return Score(alike if self.at_least is None else float(alike >= self.at_least), None, f"{alike:.3f}")
 
     def _alike(self, one: str, other: str) -> float | None:
         from rapidfuzz import fuzz  # noqa: PLC0415 - only where it is used
 
-        if one == other:
+        if one == other or (one := normalised(one)) == (other := normalised(other)):
             return 1.0
-        if max(len(one), len(other)) > SIMILARITY_CHARACTERS:
+        shorter, longer = sorted((len(one), len(other)))
+        takes_parts = self.method == "partial_ratio" or (self.method == "WRatio" and longer >= _PART_OF * shorter)
+        if longer > SIMILARITY_CHARACTERS or (takes_parts and shorter**2 * longer > _MOST_STEPS):
             return None
         measure: Callable[[str, str], float] = getattr(fuzz, self.method)
         alike = measure(one, other) / 100
@@ -193,6 +206,8 @@ class TokenF1(ScorerBase):
     def _compare(self, given: Any, truth: Any) -> Score:
         if (answered := text_of(given)) == (wanted := text_of(truth)):
             return Score(1.0)
+        if _too_long(answered, wanted):
+            return _TOO_LONG
         ones, others = normalised(answered).split(), normalised(wanted).split()
         shared = (Counter(ones) & Counter(others)).total()
         if not shared:
@@ -200,8 +215,11 @@ class TokenF1(ScorerBase):
         return Score(2 * shared / (len(ones) + len(others)))
 
 
-def _is_same(one: str, other: str) -> bool:
-    return one == other or normalised(one) == normalised(other)
+_TOO_LONG = error("the texts are too long to compare")
+
+
+def _too_long(one: str, other: str) -> bool:
+    return max(len(one), len(other)) > NORMALISED_CHARACTERS
 
 
 def _has_words_of(one: str, other: str) -> bool:
