@@ -37,7 +37,7 @@ _POWER: Final = re.compile(
 _LATEX_GROUP: Final = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\{,\})(?=[0-9]{3}(?![0-9]))")
 #: Fractions and roots are no number that is read: what is left of them is a letter and no digits.
 _LATEX_TERM: Final = re.compile(r"\\(?:[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}|sqrt\s*(?:\[[^\[\]]*\])?\s*\{[^{}]*\})")
-_LATEX_BOX: Final = re.compile(r"\\(?:boxed|fbox|text|textbf|mathbf|mathrm|bf|displaystyle)\s*\{([^{}]*)\}")
+_LATEX_BOX: Final = re.compile(r"\\(?:boxed|fbox|text|textbf|mathbf|mathrm|bf|displaystyle)\s*\{(.*)\}", re.DOTALL)
 _MATH: Final = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"))
 
 
