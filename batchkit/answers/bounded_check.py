@@ -7,6 +7,7 @@ stranger wrote: an endless loop, a crash, or all the memory concerns that one te
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import struct
@@ -30,7 +31,7 @@ _PATIENT_TIMES: Final = 5
 _SECONDS: Final = 5.0
 #: After a few texts that took too long the next ones get less time: such code does so often.
 _SECONDS_LATER: Final = 1.0
-Kind = Literal["model", "pickled", "function", "pickled_function", "schema"]
+Kind = Literal["model", "pickled", "function", "schema"]
 _PROGRAM: Final = "from batchkit.answers.check_process import main; main()"
 
 
@@ -157,14 +158,14 @@ def check_by_model(path: str) -> BoundedCheck:
     return _kept("pickled", _pickled(path, "model"), str(Path.cwd()))
 
 
-def check_by_function(path: str, *, seconds: float) -> BoundedCheck:
-    """Return the check of a pickled row and answer by a function of the user's, named by its import path; see ``functions.check_of``.
+def check_by_function(path: str, *, seconds: float, types: tuple[type, ...] = ()) -> BoundedCheck:
+    """Return the check of pairs of a row and an answer by a function of the user's, named by its import path; see ``functions.check_of``.
 
-    Each has a process of its own, so that a changed function is imported again.
+    ``types`` are those of the pairs: their modules are loaded before the time of the first pair begins. Each check has a process
+    of its own, so that a changed function is imported again.
     """
-    if not path.startswith("__main__:"):
-        return BoundedCheck("function", path.encode(), seconds=seconds)
-    return BoundedCheck("pickled_function", _pickled(path, "function"), seconds=seconds)
+    content = None if not path.startswith("__main__:") else _pickled(path, "function")
+    return BoundedCheck("function", pickle.dumps((path, content, types)), seconds=seconds)
 
 
 def _pickled(path: str, what: str) -> bytes:

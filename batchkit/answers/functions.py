@@ -6,6 +6,7 @@ import inspect
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from batchkit.answers.importing import import_by_path
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
 
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def check_of(call: Any) -> tuple[Callable[[bytes], bytes], bytes]:
+def loaded(order: bytes) -> Any:
+    """Return the function of an order: its import path, the function itself if no path leads to it, and types that it will meet."""
+    path, content, _types = pickle.loads(order)  # noqa: S301 - the parent wrote it
+    return import_by_path(path) if content is None else pickle.loads(content)  # noqa: S301 - as above
+
+
+def check_of(call: Any) -> Callable[[bytes], bytes]:
     """Return the check of pickled pairs of a row and an answer by a function; it returns a number, a text or null as JSON.
 
     A text says what the function returned if that is no number. Raises ``ConfigurationError`` for what cannot be called with a row
@@ -38,7 +45,7 @@ def check_of(call: Any) -> tuple[Callable[[bytes], bytes], bytes]:
         row, answer = pickle.loads(content)  # noqa: S301 - the parent wrote it
         return jsonl.dumps(_plain(call(row, answer)))
 
-    return check, b""
+    return check
 
 
 def _plain(value: Any) -> float | str | None:

@@ -57,7 +57,7 @@ class JsonFields(ScorerBase):
 
     def _is_same(self, given: FoundValue, truth: FoundValue) -> bool:
         one, other = (
-            found.value if isinstance(found.value, Decimal) else as_json(found.value) for found in (given, truth)
+            found.value if _is_number(found.value) else as_json(found.value) for found in (given, truth)
         )
         if isinstance(one, str) and isinstance(other, str):
             one, other = one.strip(), other.strip()
@@ -120,4 +120,6 @@ class SchemaValid(ScorerBase):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, (float, Decimal)):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -43,13 +43,18 @@ class Python(ScorerBase):
 
     def prepared(self) -> ScoreAnswer:
         """Return the scorer with the process of its function."""
-        check = check_by_function(self.function, seconds=self.seconds)
+        # Loading it takes a while, and is only needed where answers are scored.
+        from batchkit.annotation.row_answers import RequestAnswer as Answer  # noqa: PLC0415
+
+        check = check_by_function(self.function, seconds=self.seconds, types=(Answer,))
 
         def score(row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
             if (missing := no_answer(answer)) is not None:
                 return missing
             try:
                 value = check.check(pickle.dumps((dict(row), answer)))
+            except RecursionError:
+                return error("the row is nested too deeply for another process")
             except CheckEnded as ended:
                 return error(str(ended).replace("the check", "the function", 1))
             if value is None:
