@@ -1,12 +1,13 @@
 """Checks whose code may do anything, in a process that is given up when it takes too long.
 
-The code is that of the user's own model, or the check of a schema whose references multiply the work. It meets texts that a
+The code is that of the user's own model or function, or the check of a schema whose references multiply the work. It meets texts that a
 stranger wrote: an endless loop, a crash, or all the memory concerns that one text only.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import struct
@@ -30,6 +31,7 @@ _PATIENT_TIMES: Final = 5
 _SECONDS: Final = 5.0
 #: After a few texts that took too long the next ones get less time: such code does so often.
 _SECONDS_LATER: Final = 1.0
+Kind = Literal["model", "pickled", "function", "schema"]
 _PROGRAM: Final = "from batchkit.answers.check_process import main; main()"
 
 
@@ -47,10 +49,12 @@ class CheckEnded(Exception):
 class BoundedCheck:
     """A check in a process of its own, which is started again after it ended. Several threads may use it.
 
-    The process knows no secret, and ends with this one. Raises ``ConfigurationError`` if the check cannot be made there.
+    The process knows no secret, and ends with this one. ``seconds`` is the limit of processor time for one text, by default 5, and
+    a fifth of it after a few overruns; a text may wait three times as long. Raises ``ConfigurationError`` if the check cannot be made there.
     """
 
-    def __init__(self, kind: Literal["model", "pickled", "schema"], content: bytes) -> None:
+    def __init__(self, kind: Kind, content: bytes, *, seconds: float | None = None) -> None:
+        self._seconds = seconds
         self._order = kind.encode() + b" " + content
         self._lock = threading.Lock()
         self._overruns = 0
@@ -79,7 +83,8 @@ class BoundedCheck:
         return jsonl.loads_exactly(content) if content else None
 
     def _asked(self, text: bytes) -> tuple[bytes, bytes]:
-        seconds = _SECONDS if self._overruns < _PATIENT_TIMES else _SECONDS_LATER
+        usual, later = (_SECONDS, _SECONDS_LATER) if self._seconds is None else (self._seconds, self._seconds / 5)
+        seconds = usual if self._overruns < _PATIENT_TIMES else later
         connection = self._socket
         if connection is None:
             raise RuntimeError("the process of a check is not there")
@@ -150,18 +155,32 @@ def check_by_model(path: str) -> BoundedCheck:
     """
     if not path.startswith("__main__:"):
         return _kept("model", path.encode(), str(Path.cwd()))
-    # No other process can import what a script or a notebook defines itself.
-    import cloudpickle  # noqa: PLC0415 - only for such models
+    return _kept("pickled", _pickled(path, "model"), str(Path.cwd()))
+
+
+def check_by_function(path: str, *, seconds: float, types: tuple[type, ...] = ()) -> BoundedCheck:
+    """Return the check of pairs of a row and an answer by a function of the user's, named by its import path; see ``functions.check_of``.
+
+    ``types`` are those of the pairs: their modules are loaded before the time of the first pair begins. Each check has a process
+    of its own, so that a changed function is imported again.
+    """
+    content = None if not path.startswith("__main__:") else _pickled(path, "function")
+    return BoundedCheck("function", pickle.dumps((path, content, types)), seconds=seconds)
+
+
+def _pickled(path: str, what: str) -> bytes:
+    """Return what a script or a notebook defines itself: no other process can import it."""
+    import cloudpickle  # noqa: PLC0415 - only for such objects
 
     found = import_by_path(path)
     try:
-        content = cloudpickle.dumps(found)
+        content: bytes = cloudpickle.dumps(found)
     except Exception as error:  # a type may define its own pickling
         raise ConfigurationError(
             f"{path} cannot be sent to the process that checks answers: {type(error).__name__}: {error}",
-            hint="define the model in a module of its own",
+            hint=f"define the {what} in a module of its own",
         ) from error
-    return _kept("pickled", content, str(Path.cwd()))
+    return content
 
 
 # The cache keeps the processes of these checks; a check that it drops ends its process by its finalizer. The folder is part of the

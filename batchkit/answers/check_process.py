@@ -71,10 +71,12 @@ def main() -> None:
 
 def _made(kind: bytes, content: bytes) -> tuple[Callable[[bytes], bytes], bytes]:
     """Return a check, and the schema of its values."""
-    from batchkit.answers import models, schemas  # noqa: PLC0415 - the parent needs the messages only
+    from batchkit.answers import functions, models, schemas  # noqa: PLC0415 - the parent needs the messages only
 
     if kind == b"schema":
         return schemas.check_of(content), b""
+    if kind == b"function":
+        return functions.check_of(functions.loaded(content)), b""
     return models.check_of(models.imported(content.decode()) if kind == b"model" else models.unpickled(content))
 
 

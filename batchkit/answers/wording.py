@@ -88,7 +88,9 @@ def is_same_choice(one: str, other: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    return text.strip(_AROUND)
+    bare = text.strip(_AROUND)
+    # The point of ".5" belongs to the number.
+    return f".{bare}" if bare[:1].isdigit() and f".{bare}" in text else bare
 
 
 class Choices:

@@ -17,7 +17,6 @@ from batchkit.evaluation.results import find_run, scored_rows, summary
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.store import evaluations
-from tests.evaluation import user_scorers
 from tests.evaluation.support import (
     LARGE,
     REVIEWS,
@@ -75,13 +74,13 @@ def test_a_night_without_scores_is_unscored_and_no_baseline(sqlite_harness, tmp_
     """It says how many were scored and the commonest error; the next night is compared with the one before it."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 10, OWN)
     assert night(runner, file).verdict == "first"
-    monkeypatch.setattr(user_scorers, "MOOD", "fails")
+    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
     broken = night(runner, file)
     assert broken.verdict == "unscored"
     scoring = scorings(broken, "acc")[SMALL]
     assert (scoring.answers, scoring.scored, scoring.errors, scoring.is_enough) == (10, 0, 10, False)
     assert (scoring.commonest_error, scoring.commonest_count) == ("KeyError: 'renamed'", 10)
-    monkeypatch.setattr(user_scorers, "MOOD", "says 0")
+    monkeypatch.setenv("MOOD_OF_SCORER", "says 0")
     found = night(runner, file)
     assert (found.previous, found.verdict) == ("own-1", "regressed")
 
@@ -91,7 +90,7 @@ def test_a_night_without_scores_is_unscored_and_no_baseline(sqlite_harness, tmp_
 )
 def test_enough_of_the_labelled_answers_must_be_scored(sqlite_harness, tmp_path, monkeypatch, failing, least, verdict):
     """The share is that of the suite, of the answers whose rows have an expected value."""
-    monkeypatch.setattr(user_scorers, "MOOD", f"fails on {failing}")
+    monkeypatch.setenv("MOOD_OF_SCORER", f"fails on {failing}")
     found = night(sqlite_harness.runner, reviews_suite(tmp_path, 10, f"{OWN}\nmin_scored: {least}\n"))
     assert scorings(found, "acc")[SMALL].errors == failing
     assert found.verdict == verdict
@@ -99,7 +98,7 @@ def test_enough_of_the_labelled_answers_must_be_scored(sqlite_harness, tmp_path,
 
 def test_a_scorer_that_nothing_watches_decides_no_verdict(sqlite_harness, tmp_path, monkeypatch):
     """Its lack is told all the same. In a suite without alarms every scorer decides."""
-    monkeypatch.setattr(user_scorers, "MOOD", "fails")
+    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
     beside = OWN.replace(
         "alarms:\n  - {scorer: acc,", "  - {kind: choice, field: label}\nalarms:\n  - {scorer: choice,"
     )
@@ -315,7 +314,7 @@ def test_a_baseline_of_the_suite_that_does_not_exist_is_refused(sqlite_harness, 
 def test_a_run_without_scores_is_no_named_baseline(sqlite_harness, tmp_path, monkeypatch):
     """It would compare nothing."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 4, OWN)
-    monkeypatch.setattr(user_scorers, "MOOD", "fails")
+    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
     night(runner, file)
     with pytest.raises(UsageError, match="has scores for too few answers"):
         runs.begin(runner, file, against="own-1")

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from decimal import Decimal
+
+import numpy as np
+
+CONSTANT = 3
+
 
 def same_length(row, answer):
     """Say whether the answer is as long as the text; a bool is a score."""
@@ -17,12 +25,44 @@ def broken(row, _answer):
     return row["nothing"]
 
 
-#: What ``moody`` does; tests set it.
-MOOD = "says 1"
+def one_argument(_row):
+    """Take no answer."""
+
+
+async def later(_row, _answer):
+    """Return nothing that could be waited for."""
+
+
+def said(_row, answer):
+    """Return or do what the answer names."""
+    match answer.value:
+        case "leave":
+            sys.exit(3)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "vanish":
+            os._exit(7)
+        case "spin":
+            while True:
+                pass
+        case "key":
+            return float(any("GROQ" in name or "BATCHKIT" in name for name in os.environ))
+    return {
+        "nan": float("nan"),
+        "inf": float("inf"),
+        "text": "0.5",
+        "numpy": np.float32(0.5),
+        "numpy bool": np.True_,
+        "decimal": Decimal("0.25"),
+        "bool": True,
+        "list": [1],
+        "huge": 10**400,
+    }[answer.value]
 
 
 def moody(row, _answer):
-    """Give a fixed score, or fail on all or on the first rows."""
-    if MOOD == "fails" or (MOOD.startswith("fails on ") and int(row["id"][1:]) < int(MOOD.rsplit(maxsplit=1)[-1])):
+    """Give a fixed score, or fail on all or on the first rows, as the environment says."""
+    mood = os.environ.get("MOOD_OF_SCORER", "says 1")
+    if mood == "fails" or (mood.startswith("fails on ") and int(row["id"][1:]) < int(mood.rsplit(maxsplit=1)[-1])):
         raise KeyError("renamed")
-    return 0.0 if MOOD == "says 0" else 1.0
+    return 0.0 if mood == "says 0" else 1.0
