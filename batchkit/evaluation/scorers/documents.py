@@ -56,9 +56,7 @@ class JsonFields(ScorerBase):
         return Score(share) if not wrong_paths else wrong(f"differs in: {', '.join(wrong_paths)}")._replace(value=share)
 
     def _is_same(self, given: FoundValue, truth: FoundValue) -> bool:
-        one, other = (
-            found.value if _is_number(found.value) else as_json(found.value) for found in (given, truth)
-        )
+        one, other = (found.value if _is_number(found.value) else as_json(found.value) for found in (given, truth))
         if isinstance(one, str) and isinstance(other, str):
             one, other = one.strip(), other.strip()
             return one.casefold() == other.casefold() if self.ignore_case else one == other
