@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.measure import Rows, ScoreTable
+    from batchkit.evaluation.scorers import ScorerBase
     from batchkit.evaluation.suite import Alarm
     from batchkit.store.evaluations import Evaluation
 
@@ -106,7 +107,7 @@ def _affected(suite: Suite, differing: Sequence[str], *, has_other_labels: bool)
 class _Pair(NamedTuple):
     """One arm by one scorer in this run, and the same in an earlier run."""
 
-    scorer: str
+    scorer: ScorerBase
     arm: int
     earlier_arm: int
     earlier: ScoreTable
@@ -131,13 +132,13 @@ class _Within:
         self._tables: dict[str, ScoreTable] = {}
         self._slices = list(slices_of(rows, suite.slices))
 
-    def table(self, scorer: str) -> ScoreTable:
+    def table(self, scorer: ScorerBase) -> ScoreTable:
         """Return today's scores of a scorer."""
-        if scorer not in self._tables:
-            self._tables[scorer] = load_scores(
+        if scorer.label not in self._tables:
+            self._tables[scorer.label] = load_scores(
                 self.connection, self.evaluation, scorer, len(self.rows.keys), self.suite.missing
             )
-        return self._tables[scorer]
+        return self._tables[scorer.label]
 
     def compared(
         self, previous: Evaluation, earlier_rows: Rows, pairing: Pairing, incomparable: Mapping[str, str]
@@ -151,22 +152,22 @@ class _Within:
             if scorer.label in incomparable:
                 self._leave_out(scorer.label, f"{scorer.label} was not compared: {incomparable[scorer.label]}")
                 continue
-            earlier = load_scores(self.connection, previous, scorer.label, len(earlier_rows.keys), self.suite.missing)
+            earlier = load_scores(self.connection, previous, scorer, len(earlier_rows.keys), self.suite.missing)
             for arm, earlier_arm in arms:
-                yield from self._arm(_Pair(scorer.label, arm, earlier_arm, earlier, previous.name), pairing)
+                yield from self._arm(_Pair(scorer, arm, earlier_arm, earlier, previous.name), pairing)
 
     def _arm(self, pair: _Pair, pairing: Pairing) -> Iterator[Compared]:
         table, its = self.table(pair.scorer), self.evaluation.arms[pair.arm]
         whole = self.rows_of_both(pair, pairing)
         if whole is None or not self._is_enough(whole):
             several = len({arm.prompt for arm in self.evaluation.arms}) > 1
-            name = f"{pair.scorer} of {its.model}" + (f" ({its.prompt})" if several else "")
+            name = f"{pair.scorer.label} of {its.model}" + (f" ({its.prompt})" if several else "")
             count = 0 if whole is None else whole.comparison.pairs
             of = min(_scored(table, pair.arm), _scored(pair.earlier, pair.earlier_arm))
             if not of:
                 return  # what has no scores is said to have none
             self._leave_out(
-                pair.scorer,
+                pair.scorer.label,
                 f"{name} was not compared: {formatting.counted(count, 'row')} of {of:,} scored in {pair.previous} and here"
                 f" (min_paired: {self.suite.min_paired:g}){self._why_unpaired()}",
             )
@@ -186,15 +187,15 @@ class _Within:
         if comparison is None:
             return None
         scored = min(_scored(table, pair.arm), _scored(pair.earlier, pair.earlier_arm))
-        return Compared(pair.scorer, self.evaluation.arms[pair.arm], comparison, pairs, scored)
+        return Compared(pair.scorer.label, self.evaluation.arms[pair.arm], comparison, pairs, scored)
 
     def _is_enough(self, whole: Compared) -> bool:
         return whole.comparison.pairs >= self.suite.min_paired * whole.scored
 
-    def chosen(self, alarm: Alarm, candidates: Sequence[_Candidate], scorer: str, place: int) -> Compared | None:
+    def chosen(self, alarm: Alarm, candidates: Sequence[_Candidate], scorer: ScorerBase, place: int) -> Compared | None:
         """Compare one arm by one scorer with the run that the alarm chooses; None if there is none that can be compared."""
         arm = self.evaluation.arms[place]
-        key = (scorer, arm.prompt, arm.model)
+        key = (scorer.label, arm.prompt, arm.model)
         known = sorted(
             (one for one in candidates if key in one.means), key=lambda one: (one.means[key], one.run.number or 0)
         )
@@ -235,7 +236,7 @@ def _chosen(runner: Runner, within: _Within) -> Iterator[Compared]:
         for scorer in within.suite.scorers:
             for place, arm in enumerate(within.evaluation.arms):
                 if any(alarm.concerns(scorer.label, arm.prompt, arm.model) for alarm in alarms):
-                    found = within.chosen(alarms[0], candidates, scorer.label, place)
+                    found = within.chosen(alarms[0], candidates, scorer, place)
                     if found is not None:
                         yield found
 

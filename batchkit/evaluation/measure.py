@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from batchkit.evaluation.reducers import reduce_samples
 from batchkit.evaluation.scorers import NO_ANSWER, NO_EXPECTED
 from batchkit.files import jsonl
 from batchkit.store import evaluations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.engine import Connection
 
+    from batchkit.evaluation.scorers import Reduction, ScorerBase
     from batchkit.store.evaluations import Evaluation
 
 #: At most this many different messages of a scorer are counted.
@@ -71,6 +72,7 @@ class ScoreTable:
     own: NDArray[np.float64]
     counted: NDArray[np.float64]
     unscored: tuple[Unscored, ...] = ()
+    reduction: Reduction = "mean"
 
     @property
     def flat(self) -> NDArray[np.float64]:
@@ -79,11 +81,8 @@ class ScoreTable:
 
     @cached_property
     def of_rows(self) -> NDArray[np.float64]:
-        """The mean of each row's samples, rows x arms: the samples of one row are not independent, rows are."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a row without a score is NaN on purpose
-            means: NDArray[np.float64] = np.nanmean(self.counted, axis=2)
-        return means
+        """One score of each row's samples, rows x arms: the samples of one row are not independent, rows are."""
+        return reduce_samples(self.counted, self.reduction)
 
 
 def load_rows(connection: Connection, evaluation: Evaluation) -> Rows:
@@ -118,7 +117,7 @@ def _whole(values: Sequence[int], count: int) -> NDArray[np.int64] | None:
 
 
 def load_scores(
-    connection: Connection, evaluation: Evaluation, scorer: str, rows: int, missing: Literal["zero", "ignore"]
+    connection: Connection, evaluation: Evaluation, scorer: ScorerBase, rows: int, missing: Literal["zero", "ignore"]
 ) -> ScoreTable:
     """Return one scorer's scores of a run with ``rows`` rows."""
     arms = len(evaluation.arms)
@@ -126,14 +125,14 @@ def load_scores(
     own, counted = np.full(shape, np.nan), np.full(shape, np.nan)
     flat_own, flat_counted = own.reshape(-1), counted.reshape(-1)
     unscored = tuple(Unscored() for _ in range(arms))
-    for score in evaluations.scores_of(connection, evaluation.id, scorer):
+    for score in evaluations.scores_of(connection, evaluation.id, scorer.label):
         if score.score is not None:
             flat_own[score.seq] = flat_counted[score.seq] = score.score
             continue
         unscored[(score.seq // evaluation.samples) % arms].add(score.reason or _UNKNOWN, score.detail)
         if score.reason == NO_ANSWER and missing == "zero":
             flat_counted[score.seq] = 0.0
-    return ScoreTable(own, counted, unscored)
+    return ScoreTable(own, counted, unscored, scorer.reduce)
 
 
 class Pairing:

@@ -54,7 +54,7 @@ def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> Mea
     comparisons: list[ArmComparison] = []
     spreads: list[Spread] = []
     for scorer in suite.scorers:
-        table = load_scores(connection, evaluation, scorer.label, len(rows.keys), suite.missing)
+        table = load_scores(connection, evaluation, scorer, len(rows.keys), suite.missing)
         for place, arm in enumerate(evaluation.arms):
             scorings.append(_scoring(scorer.label, arm, table, place, suite))
             for name, members in slices:

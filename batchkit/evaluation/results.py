@@ -277,10 +277,12 @@ def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
     evaluation = find_run(runner, run_name)
     found = summary(runner, run_name)
     suite = Suite.model_validate_json(evaluation.definition)
-    labels = [scorer.label for scorer in suite.scorers]
     with runner.store.read() as connection:
         rows = load_rows(connection, evaluation)
-        tables = {label: load_scores(connection, evaluation, label, len(rows.keys), suite.missing) for label in labels}
+        tables = {
+            scorer.label: load_scores(connection, evaluation, scorer, len(rows.keys), suite.missing)
+            for scorer in suite.scorers
+        }
     moves = _moves(runner, evaluation, found, tables, suite)
     for answered in read_row_answers(runner, runner.find(evaluation.workload)):
         for answer in answered.answers:
@@ -332,11 +334,11 @@ def _moves(
         rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
         pairing = Pairing(rows, earlier_rows, is_same_table=found.table_digest == then.table_digest)
         return {
-            label: pairing.moves(
+            scorer.label: pairing.moves(
                 evaluation,
                 previous,
-                table,
-                load_scores(connection, previous, label, len(earlier_rows.keys), suite.missing),
+                tables[scorer.label],
+                load_scores(connection, previous, scorer, len(earlier_rows.keys), suite.missing),
             )
-            for label, table in tables.items()
+            for scorer in suite.scorers
         }
