@@ -115,7 +115,7 @@ def evaluate_suite(
                 return EvaluationReport(evaluation.name, progress=unfinished)
             with counting(mode.observer, "scoring the answers") as advance:
                 conclusion = runs.conclude(runner, evaluation, against=against, advance=advance)
-        written, error = _write_page(runner, evaluation, page or runs.report_path(evaluation))
+        written, error = write_page(runner, evaluation, page or runs.report_path(evaluation))
         if conclusion.is_ours:
             mode.observer.evaluated(conclusion.summary, written)
         return EvaluationReport(
@@ -153,9 +153,7 @@ def _fallen_rows(runner: Runner, found: EvaluationSummary) -> tuple[ScoredRow, .
     return tuple(islice((row for row in scored_rows(runner, found.run) if row.flipped == "down"), _SHOWN_FALLEN_ROWS))
 
 
-def _write_page(
-    runner: Runner, evaluation: Evaluation, target: Path | None
-) -> tuple[Path | None, BatchkitError | None]:
+def write_page(runner: Runner, evaluation: Evaluation, target: Path | None) -> tuple[Path | None, BatchkitError | None]:
     """Write the page, if one is wanted; an error does not change how the run ended."""
     if target is None:
         return None, None

@@ -37,8 +37,16 @@ if TYPE_CHECKING:
 
 
 def workload_name(evaluation: Evaluation, judge: Judge) -> str:
-    """Return the name of a judge's workload."""
-    return f"{evaluation.workload}.{judge.label}"
+    """Return the name of a judge's workload. That of a derived run is its own: another judge may have judged the run."""
+    return f"{evaluation.name if evaluation.derived_from else evaluation.workload}.{judge.label}"
+
+
+def judged_by(runner: Runner, evaluation: Evaluation, judge: Judge) -> Workload | None:
+    """Return the judge's workload, None if nothing was judged; a derived run has that of the run unless it has one of its own."""
+    own = runner.known(workload_name(evaluation, judge))
+    if own is not None or evaluation.derived_from is None:
+        return own
+    return runner.known(f"{evaluation.workload}.{judge.label}")
 
 
 def within_run(evaluation: Evaluation, options: SplitOptions | None) -> SplitOptions:
@@ -86,7 +94,7 @@ class Judgements:
 
     def __init__(self, runner: Runner, evaluation: Evaluation, judge: Judge) -> None:
         self._judge = judge
-        workload = runner.known(workload_name(evaluation, judge))
+        workload = judged_by(runner, evaluation, judge)
         self._left = _judgements(runner, workload, "a") if workload is not None else iter(())
         self._next = next(self._left, None)
 
@@ -101,7 +109,7 @@ class Judgements:
 
 def agreement_with_people(runner: Runner, evaluation: Evaluation, judge: Judge) -> JudgeAgreement | None:
     """Compare the judge with people who labelled a sample; None without a sample."""
-    workload = runner.known(workload_name(evaluation, judge))
+    workload = judged_by(runner, evaluation, judge)
     if judge.human is None or workload is None:
         return None
     pairs = [

@@ -9,20 +9,20 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.workload_from_table import snapshot_path
-from batchkit.datasets import Snapshot, rows_of
+from batchkit.datasets import Snapshot, open_table, rows_of
 from batchkit.datasets.values import text_of
 from batchkit.errors import BatchkitError, WorkloadConflict
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.results import SUMMARY, EvaluationSummary
-from batchkit.evaluation.scoring import score_answers
+from batchkit.evaluation.scoring import labels_text, score_answers
+from batchkit.evaluation.suite import Suite
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from batchkit.engine.runtime import Runner
-    from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation
 
 _TRIES = 20
@@ -71,29 +71,52 @@ def rescore(
     ``then`` is the suite of the run, which said what to ask. ``relabelled`` has the expected values that changed. Raises
     ``AnswersGone`` if the answers were cleaned.
     """
+    derived = begin_rescoring(runner, origin, then, now, without=without, relabelled=relabelled)
+    return finish_rescoring(runner, derived, relabelled=relabelled)
+
+
+def begin_rescoring(
+    runner: Runner,
+    origin: Evaluation,
+    then: Suite,
+    now: Suite,
+    *,
+    without: Collection[str] = (),
+    relabelled: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Evaluation:
+    """Return the derived run that ``rescore`` finishes; one that is finished may be among them. Raises ``AnswersGone``."""
     if runner.known(origin.workload) is None:
         raise AnswersGone(
             f"the answers of {origin.name!r} were cleaned", hint="keep them for as long as they are compared with"
         )
     suite = _suite(then, now, without)
-    definition = suite.model_dump_json(by_alias=True)
-    version = _version(suite, relabelled or {})
-    derived = _derived(runner, origin, version, definition)
+    return _derived(runner, origin, _version(suite, relabelled or {}), suite.model_dump_json(by_alias=True))
+
+
+def finish_rescoring(
+    runner: Runner,
+    derived: Evaluation,
+    *,
+    relabelled: Mapping[str, Mapping[str, Any]] | None = None,
+    advance: Callable[[int], None] = lambda _rows: None,
+) -> Evaluation:
+    """Score a derived run, unless it is finished. Raises ``AnswersGone``."""
     if derived.finished_at is not None:
         return derived
+    suite = Suite.model_validate_json(derived.definition)
     try:
-        failed = score_answers(runner, derived, suite, relabelled=relabelled)
+        failed = score_answers(runner, derived, suite, relabelled=relabelled, advance=advance)
     except BatchkitError as error:
         raise AnswersGone(error.message, hint=error.hint) from error
     with runner.store.read() as connection:
         measured = measure(connection, derived, suite)
     at = runner.clock()
     found = EvaluationSummary(
-        suite=origin.suite,
+        suite=derived.suite,
         run=derived.name,
         previous=None,
-        suite_version=version,
-        workload_names=(origin.workload,),
+        suite_version=derived.suite_version,
+        workload_names=(derived.workload,),
         started_at=derived.started_at,
         finished_at=at,
         metrics=measured.metrics,
@@ -101,7 +124,10 @@ def rescore(
         judge_agreement=(),
         verdict="rescored",
         failed_answers=failed,
+        notes=(f"the answers of {derived.derived_from}, scored again",),
         scorings=measured.scorings,
+        arm_comparisons=measured.arm_comparisons,
+        spreads=measured.spreads,
     )
     with runner.store.write() as connection:
         evaluations.finish(
@@ -114,6 +140,27 @@ def rescore(
         )
         again = evaluations.find(connection, derived.name)
     return derived if again is None else again
+
+
+def todays_labels(runner: Runner, origin: Evaluation, suite: Suite) -> Labels:
+    """Return the expected values of today's table that differ from those of a run, by the text of the row's key.
+
+    Empty for a suite without a key. Raises as ``open_table``.
+    """
+    key = suite.dataset.key
+    if key is None or not suite.label_columns:
+        return {}
+    with runner.store.read() as connection:
+        known = {row.key: row.labels for row in evaluations.rows_of(connection, origin.id) if row.key is not None}
+    found: Labels = {}
+    table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
+    columns = list(dict.fromkeys((key, *suite.label_columns)))
+    for batch in table.batches():
+        for row in rows_of(batch.select(columns)):
+            name = text_of(row[key])
+            if name in known and known[name] != labels_text(row, suite):
+                found[name] = {column: row[column] for column in suite.label_columns}
+    return found
 
 
 def _suite(then: Suite, now: Suite, without: Collection[str]) -> Suite:

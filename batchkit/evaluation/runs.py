@@ -17,7 +17,7 @@ from batchkit.annotation.render import Renderer
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.engine.announcements import EvaluationEnd
-from batchkit.errors import UsageError, WorkloadConflict
+from batchkit.errors import UnknownWorkload, UsageError, WorkloadConflict
 from batchkit.evaluation.comparing import PASSED, Comparison, compare
 from batchkit.evaluation.judging import (
     agreement_with_people,
@@ -40,6 +40,9 @@ from batchkit.store.evaluations import Arm
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from sqlalchemy.engine import Connection
+
+    from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite_file import SuiteFile
     from batchkit.models import Workload
@@ -74,11 +77,7 @@ def begin(
         _named_baseline(runner, wanted)
     if found is not None:
         return found
-    table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
-    complaint = file.complaint(suite.unknown_columns(table.columns))
-    if complaint is not None:
-        raise complaint
-    _check_scorers(suite, table.columns)
+    check_suite(file)
     check_models({*suite.models, *(judge.model for judge in suite.judges)})
     for _ in range(_TRIES):
         begun = _begin(runner, suite, name, scheduled_for)
@@ -89,6 +88,20 @@ def begin(
         if found is not None:
             return found
     raise WorkloadConflict(f"no run of {suite.name!r} can be begun: its next name is taken", hint="name it with --run")
+
+
+def check_suite(file: SuiteFile) -> Table:
+    """Check that the table has the columns that a suite names, and that every scorer can work; returns the table.
+
+    Raises ``InputInvalid`` and ``UsageError``.
+    """
+    suite = file.suite
+    table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
+    complaint = file.complaint(suite.unknown_columns(table.columns))
+    if complaint is not None:
+        raise complaint
+    _check_scorers(suite, table.columns)
+    return table
 
 
 def next_workload(
@@ -373,9 +386,27 @@ def _baseline(runner: Runner, evaluation: Evaluation, against: str) -> _Baseline
     return _Baseline(None, (f"nothing to compare with: no earlier run of {evaluation.suite!r} {which}",))
 
 
+def check_named_baseline(connection: Connection | None, suite: Suite) -> None:
+    """Raise ``UsageError`` if the suite names a run to compare with that is no baseline; ``connection`` is None without a database."""
+    if suite.against in _BASELINES:
+        return
+    named = None if connection is None else evaluations.find(connection, suite.against)
+    if named is None:
+        raise UnknownWorkload(
+            f"there is no evaluation {suite.against!r} to compare with", hint="evaluations are named SUITE-NUMBER"
+        )
+    _check_is_baseline(named)
+
+
 def _named_baseline(runner: Runner, name: str, evaluation: Evaluation | None = None) -> Evaluation:
     """Return the run to compare with. Raises ``UnknownWorkload``, and ``UsageError`` for a run that is no baseline."""
     named = find_run(runner, name)
+    _check_is_baseline(named, evaluation)
+    return named
+
+
+def _check_is_baseline(named: Evaluation, evaluation: Evaluation | None = None) -> None:
+    name = named.name
     if named.finished_at is None or (evaluation is not None and named.id == evaluation.id):
         raise UsageError(
             f"the run {name!r} is not finished, so nothing can be compared with it", hint="finish it first"
@@ -385,4 +416,3 @@ def _named_baseline(runner: Runner, name: str, evaluation: Evaluation | None = N
             f"the run {name!r} has scores for too few answers, so nothing can be compared with it",
             hint="compare with another run, or `previous`, or `passed`",
         )
-    return named

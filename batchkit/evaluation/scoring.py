@@ -86,16 +86,20 @@ def _row(row: RowAnswers, suite: Suite) -> RowOf:
     key = None if suite.dataset.key is None else _text(values[suite.dataset.key])
     cluster = None if suite.dataset.cluster is None else _text(values[suite.dataset.cluster])
     slices = {column: _text(values[column]) for column in suite.slices}
-    labels = {column: _text(values.get(column)) for column in suite.label_columns}
-    asked = {column: _text(value) for column, value in values.items() if column not in labels}
+    asked = {column: _text(value) for column, value in values.items() if column not in suite.label_columns}
     return RowOf(
         number=row.number,
         key=key,
         slices=jsonl.dumps(slices).decode(),
         cluster=cluster,
-        labels=jsonl.dumps(labels).decode(),
+        labels=labels_text(values, suite),
         content=hashlib.blake2b(jsonl.dumps(asked), digest_size=8).digest(),
     )
+
+
+def labels_text(row: Mapping[str, Any], suite: Suite) -> str:
+    """Return the texts of a row's expected values as a JSON object, by column."""
+    return jsonl.dumps({column: _text(row.get(column)) for column in suite.label_columns}).decode()
 
 
 def _text(value: Any) -> str | None:

@@ -47,6 +47,23 @@ Report = Annotated[
         show_default=False,
     ),
 ]
+Rescore = Annotated[
+    str | None,
+    typer.Option(
+        "--rescore",
+        metavar="RUN",
+        help="Score the kept answers of RUN with today's scorers and labels instead of asking; only new judges send requests.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        metavar="",
+        help="Show the first requests, what all would cost, and the smallest fall that these rows can find; send nothing.",
+    ),
+]
 Deploy = Annotated[
     Path | None,
     typer.Option(
@@ -71,6 +88,8 @@ def evaluate(
     against: Against = None,
     submit_only: SubmitOnly = False,
     report: Report = None,
+    rescore: Rescore = None,
+    dry_run: DryRun = False,
     deploy: Deploy = None,
     pool: Pool = "batchkit",
     cut: CutFlags,
@@ -82,18 +101,28 @@ def evaluate(
     and batch; each metric is shown with its confidence interval. Stop it at any time: the same command resumes the unfinished run, and
     starts the next run after that. If a metric falls by more than an alarm of the suite allows, and not by chance, the exit code is 5.
 
-    Exit codes: 0 all is well; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed; 4 not finished, and the same command resumes; 5 an alarm went off; 130 interrupted.
+    Exit codes: 0 all is well; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed, too few answers were scored, or too few rows could be compared; 4 not finished, and the same command resumes; 5 an alarm went off; 130 interrupted.
 
     For example:
 
         batchkit eval suites/reviews.yaml
         batchkit eval suites/reviews.yaml --against reviews-7 --report reviews.html
+        batchkit eval suites/reviews.yaml --dry-run
+        batchkit eval suites/reviews.yaml --rescore reviews-7
         batchkit eval --deploy suites --pool batchkit
     """
     from batchkit.datasets import require_extra  # noqa: PLC0415 - --help need not wait for the database and the provider
 
     require_extra()
     match suite, deploy:
+        case Path(), None if dry_run:
+            if rescore is not None:
+                raise UsageError("--dry-run and --rescore contradict each other", hint="leave out one of them")
+            raise typer.Exit(_preview(suite, cut, flags))
+        case Path(), None if rescore is not None:
+            if run is not None or against is not None or submit_only:
+                raise UsageError("--rescore asks nothing: leave out --run, --against and --submit-only")
+            raise typer.Exit(_rescore(suite, rescore, report, cut, flags))
         case Path(), None:
             raise typer.Exit(_evaluate(suite, run, against, report, is_submit_only=submit_only, cut=cut, flags=flags))
         case None, Path():
@@ -133,6 +162,30 @@ def _evaluate(
             mode=mode,
         )
     return evaluated.conclude(report, terminal, is_submit_only=is_submit_only)
+
+
+def _rescore(suite: Path, run: str, page: Path | None, cut: CutFlags, flags: DriveFlags) -> int:
+    from batchkit.api.rescoring import rescore_run  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
+    from batchkit.cli.render import evaluated  # noqa: PLC0415 - as above
+
+    settings = flags.settings(cut)
+    terminal = terminal_of(flags)
+    with call(terminal, settings, flags) as mode:
+        report = rescore_run(suite, run, page=page, options=cut.options(), settings=settings, mode=mode)
+    return evaluated.conclude(report, terminal, is_submit_only=False)
+
+
+def _preview(suite: Path, cut: CutFlags, flags: DriveFlags) -> int:
+    from batchkit.api.suite_previews import preview_suite  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
+    from batchkit.cli.render import suite_preview  # noqa: PLC0415 - as above
+
+    settings = flags.settings(cut)
+    terminal = terminal_of(flags)
+    with call(terminal, settings, flags) as mode:
+        preview = preview_suite(suite, cut.options(), settings, mode)
+    return suite_preview.show(preview, terminal)
 
 
 def _deploy(folder: Path, pool: str) -> None:
