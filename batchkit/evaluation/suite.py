@@ -81,6 +81,9 @@ class _SuitePart(BaseModel):
 class Dataset(_SuitePart):
     """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows.
 
+    ``subset`` takes so many of the rows at random (``subset_seed``), as many of each combination of the suite's slices as they
+    are frequent; the other rows are not asked about.
+
     ``cluster`` is the column that says which rows belong together: questions about one passage, of one user, of one conversation
     are easy or hard together, and count as one unit in intervals and tests. ``separator`` is the sign between the cells of CSV files.
     """
@@ -91,6 +94,8 @@ class Dataset(_SuitePart):
     key: str | None = None
     cluster: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    subset: int | None = Field(default=None, ge=1)
+    subset_seed: int = Field(default=0, ge=0)
 
 
 class Schedule(_SuitePart):

@@ -93,17 +93,27 @@ def begin(
     name: str | None,
     scheduled_for: float | None,
     at: float,
+    is_partial: bool = False,
     is_resumed: Callable[[Evaluation], bool] = lambda _unfinished: False,
 ) -> Evaluation | None:
     """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process inserted it first: read again.
 
-    A run without a name and a time is the next one only while there is no unfinished one that ``is_resumed`` instead.
+    A run that ``is_partial`` is outside the series, and called ``SUITE.partial-N``. A run without a name and a time is the next one
+    only while there is no unfinished one that ``is_resumed`` instead.
     """
-    if name is None and scheduled_for is None and any(map(is_resumed, unfinished(connection, suite))):
+    is_next = name is None and scheduled_for is None
+    if is_next and any(map(is_resumed, unfinished(connection, suite, is_partial=is_partial))):
         return None
-    last = select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
-    number = connection.execute(last).scalar_one() + 1
-    called = name or f"{suite}-{number}"
+    number: int | None = None
+    if is_partial:
+        others = select(func.count()).where(
+            evaluations.c.suite == suite, evaluations.c.number.is_(None), evaluations.c.derived_from.is_(None)
+        )
+        called = name or f"{suite}.partial-{connection.execute(others).scalar_one() + 1}"
+    else:
+        last = select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
+        number = connection.execute(last).scalar_one() + 1
+        called = name or f"{suite}-{number}"
     values = {
         "suite": suite,
         "number": number,
@@ -168,12 +178,13 @@ def scheduled(connection: Connection, suite: str, scheduled_for: float) -> Evalu
     return _first(connection, evaluations.c.suite == suite, evaluations.c.scheduled_for == scheduled_for)
 
 
-def unfinished(connection: Connection, suite: str) -> list[Evaluation]:
-    """Read the unfinished runs of a suite's series that were not begun by a schedule, newest first."""
+def unfinished(connection: Connection, suite: str, *, is_partial: bool = False) -> list[Evaluation]:
+    """Read the unfinished runs of a suite's series, or the partial ones, that were not begun by a schedule, newest first."""
     conditions = (
         evaluations.c.suite == suite,
         evaluations.c.scheduled_for.is_(None),
-        evaluations.c.number.is_not(None),
+        evaluations.c.number.is_(None) if is_partial else evaluations.c.number.is_not(None),
+        evaluations.c.derived_from.is_(None),
         RUNNING,
     )
     return list(_read(connection, *conditions, order=evaluations.c.id.desc()))

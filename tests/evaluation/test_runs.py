@@ -134,7 +134,7 @@ def test_two_commands_that_begin_at_once_share_one_run(open_harness, tmp_path, m
     file = reviews_suite(tmp_path, 3)
     look = runs._referred_run
     results = [None, None]
-    monkeypatch.setattr(runs, "_referred_run", lambda *asked: results.pop() if results else look(*asked))
+    monkeypatch.setattr(runs, "_referred_run", lambda *asked, **how: results.pop() if results else look(*asked, **how))
     first, second = runs.begin(harness.runner, file), runs.begin(harness.open_runner(), file)
     assert first == second
     assert [found.name for found in open_runs(harness.runner)] == [first.name]
