@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DRAWS = 2_000
+#: Draws of clusters, of which each is also tested.
+TESTED = 1_000
 
 
 def write(*cells: object) -> None:
@@ -61,7 +63,7 @@ def of_clusters(random: np.random.Generator, clusters: int, likeness: float, *, 
     """Return the coverage for clusters, and without regard to them, and how often tests at level 0.05 reject what is true."""
     found: dict[str, list[Any]] = {name: [] for name in ("right", "naive", "graded", "nights", "graded nights")}
     rejected = np.zeros(3)
-    for _ in range(DRAWS):
+    for _ in range(TESTED):
         numbers = cluster_numbers(random, clusters, is_even=is_even)
         values = latent(random, numbers, likeness)
         found["right"].append(bounds_of_mean(right(values, 0.8), numbers))
@@ -80,7 +82,7 @@ def of_clusters(random: np.random.Generator, clusters: int, likeness: float, *, 
             fall_beyond(*graded_nights, 0.05, numbers) < 0.05,
         )
     truths = (0.8, 0.8, 0.5, -0.05, -0.05)
-    shares = (f"{100 * share:.1f}" for share in rejected / DRAWS)
+    shares = (f"{100 * share:.1f}" for share in rejected / TESTED)
     return (*(coverage(bounds, truth) for bounds, truth in zip(found.values(), truths, strict=True)), *shares)
 
 
@@ -90,8 +92,8 @@ def main() -> None:
     for rows in (5, 10, 20, 50, 100, 300, 1_000):
         write(f"{rows:,}", *of_rows(random, rows))
     for is_even in (True, False):
-        for clusters in (5, 10, 20, 60, 200):
-            for likeness in (0.0, 0.3, 0.9):
+        for clusters in (5, 10, 20, 60):
+            for likeness in (0.3, 0.9):
                 sizes = "5 each" if is_even else "1 to 60"
                 write(clusters, sizes, likeness, *of_clusters(random, clusters, likeness, is_even=is_even))
 
