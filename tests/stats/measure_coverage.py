@@ -47,7 +47,7 @@ def of_rows(random: np.random.Generator, rows: int) -> tuple[str, ...]:
     numbers = np.arange(rows)
 
     def difference(nights: Any) -> tuple[float, float]:
-        return difference_bounds(paired(*nights, None))
+        return difference_bounds(paired(nights[0], nights[1], None))
 
     return (
         coverage(many(lambda: bounds_of_mean(right(random.normal(size=rows), 0.8))), 0.8),
@@ -70,16 +70,16 @@ def of_clusters(random: np.random.Generator, clusters: int, likeness: float, *, 
         found["naive"].append(bounds_of_mean(right(values, 0.8)))
         found["graded"].append(bounds_of_mean(graded(values), numbers))
         nights = two_nights(random, numbers, likeness, (0.85, 0.8))
-        graded_nights = two_graded_nights(random, numbers, likeness, 0.05)
+        high, low = two_graded_nights(random, numbers, likeness, 0.05)
         found["nights"].append(difference_bounds(paired(nights[0], nights[1], numbers)))
-        found["graded nights"].append(difference_bounds(paired(*graded_nights, numbers)))
+        found["graded nights"].append(difference_bounds(paired(high, low, numbers)))
         before, after = two_nights(random, numbers, likeness, (0.85, 0.85))
         comparison = compare_pairs(before, after, numbers)
         assert comparison is not None
         rejected += (
             comparison.fall_p_value < 0.05,
             fall_beyond(nights[0], nights[1], 0.05, numbers) < 0.05,
-            fall_beyond(*graded_nights, 0.05, numbers) < 0.05,
+            fall_beyond(high, low, 0.05, numbers) < 0.05,
         )
     truths = (0.8, 0.8, 0.5, -0.05, -0.05)
     shares = (f"{100 * share:.1f}" for share in rejected / TESTED)
