@@ -54,7 +54,7 @@ def test_a_large_cluster_leaves_few_degrees_of_freedom():
 def test_the_squared_error_is_the_variance_of_the_mean(likeness):
     """The mean of the squared errors of many draws of uneven clusters is the variance of their means."""
     random = np.random.default_rng(4)
-    draws = [latent(random, UNEVEN, likeness) for _ in range(3_000)]
+    draws = [latent(random, UNEVEN, likeness) for _ in range(1_500)]
     found = np.mean([error_of_mean(values, cluster_totals(values, UNEVEN)).error ** 2 for values in draws])
     assert found == pytest.approx(np.var([values.mean() for values in draws]), rel=0.18)
 
