@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -155,12 +157,13 @@ def test_random_flips_agree_with_all_of_them():
 
 def test_scores_that_cannot_be_paired_are_refused():
     """Each mistake is named."""
-    for before, after, clusters, message in (
+    mistakes: Any = (
         ([1.0], [1.0, 0.0], None, "the same length"),
         ([1.0, 0.0], [1.0, 0.0], [1], "the same length"),
         ([float("nan")], [1.0], None, "finite"),
         ([1.0], [1.0], [1.5], "whole numbers"),
-    ):
+    )
+    for before, after, clusters, message in mistakes:
         with pytest.raises(ValueError, match=message):
             compare_pairs(before, after, clusters)
 
