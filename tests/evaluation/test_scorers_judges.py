@@ -12,7 +12,7 @@ from batchkit.evaluation.scorers.judge import combined
 from tests.evaluation.scored import scorer_of
 from tests.evaluation.support import make_answer
 
-RUBRIC = {"kind": "judge", "model": "m", "template": "rubric", "criteria": "It names {the} city, and nothing else."}
+RUBRIC = {"kind": "judge", "model": "m", "template": "rubric", "criteria": "It names {{ the }} city, and nothing else."}
 FACTS = {"kind": "judge", "model": "m", "template": "factuality", "expected": 'the "right" answer', "question": "asked"}
 
 
@@ -28,7 +28,7 @@ def test_a_rubric_grades_from_one_to_five():
     """By the suite's own criteria, which are no template."""
     judge = scorer_of(RUBRIC)
     text = shown(judge, {})
-    assert "<criteria>\nIt names {the} city, and nothing else.\n</criteria>" in text
+    assert "<criteria>\nIt names {{ the }} city, and nothing else.\n</criteria>" in text
     assert "<answer>\nIt is {Rome}.\n</answer>" in text
     assert "<question>" not in text
     assert judge.answers.rules().format == "json"
@@ -138,6 +138,7 @@ def test_the_bias_of_a_judge_for_a_place_is_measured():
     blind = position_bias([("first", "first")] * 4)
     assert (blind.pairs, blind.changed, blind.lean) == (4, 1, 1)
     assert position_bias([("second", "second"), ("first", "second")]).lean == -0.5
+    assert position_bias([("first", "tie")]).lean == 1
     assert (position_bias([]).changed, position_bias([("tie", "tie")]).lean) == (None, None)
 
 

@@ -16,7 +16,7 @@ from tests.evaluation.scored import score, scorer_of
 METHODS = ("ratio", "partial_ratio", "token_sort_ratio", "token_set_ratio", "WRatio")
 #: Texts of which no two are the same answer.
 FAMILIES = [
-    ("7", "-7", "7%", "$7", "7\u20ac", "<7", ">7", "-$7", ".7", "7\u00b2"),
+    ("7", "-7", "7%", "$7", "7$", "7\u20ac", "<7", ">7", "-$7", ".7", "7\u00b2"),
     ("2.5", "2,5", "2 5", "25", "-2.5"),
     ("C", "C++", "C#", "C-", "C+"),
     ("NET", ".NET"),
@@ -168,6 +168,7 @@ def test_every_answer_contains_a_blank_text():
         ("the red car", "a red car", 1),
         ("red", "red car", 2 / 3),
         ("red red", "red car", 0.5),
+        ("red red", "red red car", 0.8),
         ("blue", "red", 0),
         ("A", "A", 1),
     ],
