@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from decimal import Decimal
 from itertools import permutations
 
@@ -195,6 +196,15 @@ def test_a_part_of_a_word_is_not_the_word():
     config = {"kind": "similarity", "method": "partial_ratio"}
     assert score(config, "it is new york today", "New York").value == 1
     assert 0.5 < (score(config, "newyorker", "new york").value or 0) < 1
+
+
+def test_a_missing_library_is_found_before_anything_is_sent(monkeypatch):
+    """It is an extra."""
+    assert list(scorer_of("similarity").contradictions()) == []
+    monkeypatch.setitem(sys.modules, "rapidfuzz", None)
+    [(place, said)] = scorer_of("similarity").contradictions()
+    assert place == ()
+    assert "rapidfuzz cannot be imported" in said
 
 
 def test_a_pattern_that_cannot_end_is_found_before_anything_is_sent():
