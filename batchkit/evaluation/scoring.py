@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.datasets.values import text_of
 from batchkit.evaluation.judging import Judgements
-from batchkit.evaluation.scorers import DETAIL_CHARACTERS, NO_ANSWER, SCORER_ERROR, Judge, Score
+from batchkit.evaluation.scorers import DETAIL_CHARACTERS, NO_ANSWER, NO_EXPECTED, SCORER_ERROR, Judge, Score
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 from batchkit.store.evaluations import RowOf, ScoreOf
@@ -111,7 +111,9 @@ def _judge(
 ) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
     judgements = Judgements(runner, evaluation, judge)
 
-    def score(_row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
+    def score(row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
+        if not judge.is_judgeable(row):
+            return Score(None, NO_EXPECTED)
         said = judgements.score(answer.seq)
         if said is not None:
             return said

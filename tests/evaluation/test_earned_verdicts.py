@@ -14,6 +14,7 @@ from batchkit.errors import InputInvalid, UnknownWorkload, UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import find_run, scored_rows, summary
+from batchkit.evaluation.scorers import ChoiceScorer, Score
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.store import evaluations
@@ -41,10 +42,23 @@ answers:
   schema: {type: object, properties: {label: {enum: [positive, negative]}}, required: [label], additionalProperties: false}
 expected: label
 scorers:
-  - {kind: python, name: acc, function: "tests.evaluation.user_scorers:moody"}
+  - {kind: choice, name: acc, field: label}
 alarms:
   - {scorer: acc, fall: 0.05}
 """
+
+
+def set_mood(monkeypatch, mood):
+    """Make the scorer of ``OWN`` fail on all answers or on the first ones of a run, or give each the same score."""
+    calls = []
+
+    def compare(_self, _given, _truth):
+        calls.append(1)
+        if mood == "fails" or (mood.startswith("fails on ") and len(calls) <= int(mood.rsplit(maxsplit=1)[-1])):
+            raise KeyError("renamed")
+        return Score(0.0 if mood == "says 0" else 1.0)
+
+    monkeypatch.setattr(ChoiceScorer, "_compare", compare)
 
 
 def scorings(found, scorer):
@@ -74,13 +88,13 @@ def test_a_night_without_scores_is_unscored_and_no_baseline(sqlite_harness, tmp_
     """It says how many were scored and the commonest error; the next night is compared with the one before it."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 10, OWN)
     assert night(runner, file).verdict == "first"
-    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
+    set_mood(monkeypatch, "fails")
     broken = night(runner, file)
     assert broken.verdict == "unscored"
     scoring = scorings(broken, "acc")[SMALL]
     assert (scoring.answers, scoring.scored, scoring.errors, scoring.is_enough) == (10, 0, 10, False)
     assert (scoring.commonest_error, scoring.commonest_count) == ("KeyError: 'renamed'", 10)
-    monkeypatch.setenv("MOOD_OF_SCORER", "says 0")
+    set_mood(monkeypatch, "says 0")
     found = night(runner, file)
     assert (found.previous, found.verdict) == ("own-1", "regressed")
 
@@ -90,7 +104,7 @@ def test_a_night_without_scores_is_unscored_and_no_baseline(sqlite_harness, tmp_
 )
 def test_enough_of_the_labelled_answers_must_be_scored(sqlite_harness, tmp_path, monkeypatch, failing, least, verdict):
     """The share is that of the suite, of the answers whose rows have an expected value."""
-    monkeypatch.setenv("MOOD_OF_SCORER", f"fails on {failing}")
+    set_mood(monkeypatch, f"fails on {failing}")
     found = night(sqlite_harness.runner, reviews_suite(tmp_path, 10, f"{OWN}\nmin_scored: {least}\n"))
     assert scorings(found, "acc")[SMALL].errors == failing
     assert found.verdict == verdict
@@ -98,9 +112,9 @@ def test_enough_of_the_labelled_answers_must_be_scored(sqlite_harness, tmp_path,
 
 def test_a_scorer_that_nothing_watches_decides_no_verdict(sqlite_harness, tmp_path, monkeypatch):
     """Its lack is told all the same. In a suite without alarms every scorer decides."""
-    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
+    set_mood(monkeypatch, "fails")
     beside = OWN.replace(
-        "alarms:\n  - {scorer: acc,", "  - {kind: choice, field: label}\nalarms:\n  - {scorer: choice,"
+        "alarms:\n  - {scorer: acc,", "  - {kind: exact, field: label}\nalarms:\n  - {scorer: exact,"
     )
     found = night(sqlite_harness.runner, reviews_suite(tmp_path, 6, beside))
     assert found.verdict == "first"
@@ -314,7 +328,7 @@ def test_a_baseline_of_the_suite_that_does_not_exist_is_refused(sqlite_harness, 
 def test_a_run_without_scores_is_no_named_baseline(sqlite_harness, tmp_path, monkeypatch):
     """It would compare nothing."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 4, OWN)
-    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
+    set_mood(monkeypatch, "fails")
     night(runner, file)
     with pytest.raises(UsageError, match="has scores for too few answers"):
         runs.begin(runner, file, against="own-1")

@@ -186,8 +186,10 @@ def test_collecting_finishes_runs_that_are_ready_and_leaves_the_rest(sqlite_harn
 def test_scorers_that_cannot_work_are_told_before_anything_is_paid_for(sqlite_harness, tmp_path, before, after, said):
     """A judge's prompt and a function of the user's are looked at when the run begins."""
     text = REVIEWS.replace("alarms:", JUDGED.strip("\n")).replace(before, after)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError) as raised:
         runs.begin(sqlite_harness.runner, reviews_suite(tmp_path, 3, text))
+    problems = getattr(raised.value, "problems", ())
+    assert said in f"{raised.value.message} {' '.join(map(str, problems))}"
     assert open_runs(sqlite_harness.runner) == []
 
 

@@ -133,12 +133,13 @@ class ScorerBase(BaseModel):
         return score
 
     def _score(self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:
-        if (missing := no_answer(answer)) is not None:
-            return missing
-        given = self._given(answer)
+        # A row that nobody labelled has no score, whatever became of its request.
         truth = self._truth(row, expected)
         if self.needs_expected and not truth.exists:
             return Score(None, NO_EXPECTED)
+        if (missing := no_answer(answer)) is not None:
+            return missing
+        given = self._given(answer)
         if not given.exists:
             return wrong(f"the answer has no {self.field}")
         return self._compare(given.value, truth.value)
