@@ -28,7 +28,7 @@ from batchkit.evaluation.judging import (
 )
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.open_runs import open_runs
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, summary
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, label_figures, summary
 from batchkit.evaluation.sampling import chosen_rows
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge
 from batchkit.evaluation.scoring import score_answers
@@ -143,7 +143,7 @@ def conclude(
     ``against`` names the run to compare with; by default the suite decides.
     """
     suite = suite_of(evaluation)
-    failed = score_answers(runner, evaluation, suite, advance=advance)
+    scored = score_answers(runner, evaluation, suite, advance=advance)
     digest = _table_digest(runner, evaluation, suite)
     with runner.store.read() as connection:
         measured = measure(connection, evaluation, suite)
@@ -172,7 +172,8 @@ def conclude(
             is_comparable=comparison.is_comparable,
             has_baseline=previous is not None,
         ),
-        failed_answers=failed,
+        failed_answers=scored.failed,
+        labels=label_figures(scored.confusions),
         table_digest=digest,
         notes=(*notes, *comparison.uncompared),
         rescored=None if comparison.rescored is None else comparison.rescored.name,

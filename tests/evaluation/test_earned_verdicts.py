@@ -113,9 +113,7 @@ def test_enough_of_the_labelled_answers_must_be_scored(sqlite_harness, tmp_path,
 def test_a_scorer_that_nothing_watches_decides_no_verdict(sqlite_harness, tmp_path, monkeypatch):
     """Its lack is told all the same. In a suite without alarms every scorer decides."""
     set_mood(monkeypatch, "fails")
-    beside = OWN.replace(
-        "alarms:\n  - {scorer: acc,", "  - {kind: exact, field: label}\nalarms:\n  - {scorer: exact,"
-    )
+    beside = OWN.replace("alarms:\n  - {scorer: acc,", "  - {kind: exact, field: label}\nalarms:\n  - {scorer: exact,")
     found = night(sqlite_harness.runner, reviews_suite(tmp_path, 6, beside))
     assert found.verdict == "first"
     assert [(one.scorer, one.is_watched) for one in found.scorings if not one.is_enough] == [("acc", False)]

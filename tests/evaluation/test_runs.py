@@ -330,3 +330,24 @@ def test_values_of_any_type_are_expected_sliced_and_judged(open_harness_on_sqlit
     assert [(row["note"], row["label"]) for row in asked] == [({"x": 1}, "2.50"), (None, "neg")]
     worst = worst_scored(runner, runner.find(found.workload_names[0]), found.run, limit=2)
     assert {row.expected.text for row in worst if row.expected} == {"2.50", "10.00"}
+
+
+def test_labels_have_a_confusion_matrix(open_harness, tmp_path):
+    """What was expected against what was answered, for each model: a matrix, and precision, recall and F1 of the classes."""
+    broken = frozenset({"r0:gpt-oss-20b:1"})
+    harness = open_harness(FailLines(custom_ids=broken, status=400), wrong(0.5))
+    found = night(harness.runner, reviews_suite(tmp_path, 24))
+    figures = {one.model: one.confusion for one in found.labels}
+    assert figures[LARGE].classes == figures[SMALL].classes
+    assert set(figures[LARGE].classes) == {"positive", "negative"}
+    assert [row[:2] for row in figures[LARGE].counts] == [
+        (row.support if place == 0 else 0, row.support if place == 1 else 0)
+        for place, row in enumerate(figures[LARGE].per_class)
+    ]
+    assert (figures[LARGE].macro.f1, figures[LARGE].unanswered) == (1.0, 0)
+    small = figures[SMALL]
+    assert (small.rows, small.unanswered) == (24, 1)
+    assert small.accuracy == pytest.approx(means(found)[SMALL])
+    wrongs = sum(small.counts[row][column] for row in range(2) for column in range(2) if row != column)
+    assert wrongs == 23 - round(24 * means(found)[SMALL])
+    assert summary(harness.runner, found.run) == found

@@ -83,6 +83,10 @@ class ChoiceScorer(ScorerBase):
             raise ValueError("the choices must differ in more than case and space, and none may be empty")
         return self
 
+    def given(self, answer: RequestAnswer) -> Any:
+        """Return what is compared of a successful answer; None if it does not have it."""
+        return self._given(answer).value
+
     @cached_property
     def _known(self) -> Choices:
         return Choices(self.choices)
