@@ -10,7 +10,6 @@ from batchkit.api import existing
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import open_existing
 from batchkit.datasets import require_extra
-from batchkit.datasets.writing import check_target, table_name_of
 from batchkit.engine.observer import counting
 from batchkit.errors import UnknownWorkload, UsageError
 from batchkit.files.outputs import check_file
@@ -41,7 +40,9 @@ def runs(suite: Source | None = None, *, limit: int = 30, settings: Settings | N
     wanted = None if suite is None else _suite_name(suite)
     missing = existing.missing_file(settings)
     if missing is not None:
-        raise UnknownWorkload(f"there are no runs yet: {missing} does not exist", hint="`batchkit eval SUITE` makes one")
+        raise UnknownWorkload(
+            f"there are no runs yet: {missing} does not exist", hint="`batchkit eval SUITE` makes one"
+        )
     found = existing.read(
         settings,
         lambda connection: past_runs.read_runs(
@@ -74,20 +75,21 @@ def compare_named(names: list[str], settings: Settings | None, mode: RunMode) ->
     from batchkit.evaluation import side_by_side  # noqa: PLC0415 - an extra
 
     if len(set(names)) < max(len(names), 2):
-        raise UsageError("there are no two different runs to compare", hint="name each run once; `batchkit runs` lists them")
-    with open_existing(settings, mode) as runner, counting(mode.observer, "comparing the runs") as advance:
-        return side_by_side.compare_all(runner, names, advance=advance)
+        raise UsageError(
+            "there are no two different runs to compare", hint="name each run once; `batchkit runs` lists them"
+        )
+    with open_existing(settings, mode) as runner, counting(mode.observer, "comparing the runs"):
+        return side_by_side.compare_all(runner, names)
 
 
-def export_scored(
-    name: str, target: str, settings: Settings | None, mode: RunMode, *, raw_csv: bool = False
-) -> int:
+def export_scored(name: str, target: str, settings: Settings | None, mode: RunMode, *, raw_csv: bool = False) -> int:
     """Write the scored rows of a run to a file or ``table:NAME`` (see ``ScoredTable``); returns how many.
 
     Raises ``UnknownWorkload``, and ``UsageError`` for a run that is not finished and a target that cannot be written.
     """
     require_extra()
-    from batchkit.evaluation.results import find_run  # noqa: PLC0415 - an extra
+    from batchkit.datasets.writing import check_target, table_name_of  # noqa: PLC0415 - an extra
+    from batchkit.evaluation.results import find_run  # noqa: PLC0415 - as above
     from batchkit.evaluation.scored_table import write_scored_table  # noqa: PLC0415 - as above
 
     check_target(target)
@@ -105,14 +107,14 @@ def export_scored(
 
 def scored_table(name: str, settings: Settings | None) -> pa.Table:
     """Return the scored rows of a run as a table in memory. Raises as ``export_scored``."""
-    import pyarrow  # noqa: PLC0415 - an extra
+    import pyarrow as pa  # noqa: PLC0415 - an extra
 
     from batchkit.evaluation.results import find_run  # noqa: PLC0415 - as above
     from batchkit.evaluation.scored_table import ScoredTable  # noqa: PLC0415 - as above
 
     with open_existing(settings, RunMode()) as runner:
         scored = ScoredTable(runner, find_run(runner, name))
-        return pyarrow.Table.from_batches(list(scored.batches()), schema=scored.schema)
+        return pa.Table.from_batches(list(scored.batches()), schema=scored.schema)
 
 
 def _suite_name(suite: Source) -> str:
