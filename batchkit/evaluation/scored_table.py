@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -179,6 +180,17 @@ def write_scored_table(
             writer.write(batch)
             written += len(batch)
     return written
+
+
+def dataset_files(suite: Suite) -> Iterator[Path]:
+    """Yield the files of a suite's dataset; nothing for a query."""
+    for part in suite.table_parts() if suite.dataset.query is None else ():
+        path = Path(part)
+        if path.is_dir():
+            yield from path.iterdir()
+        else:
+            yield path
+            yield from map(Path, glob.glob(part, recursive=True))  # noqa: PTH207 - the pattern may be absolute
 
 
 def _expected_column(suite: Suite) -> str | None:

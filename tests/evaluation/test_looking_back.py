@@ -18,7 +18,9 @@ from batchkit.errors import UnknownWorkload, UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.results import find_run, scored_rows, summary
 from batchkit.evaluation.scored_table import ScoredTable
+from batchkit.evaluation.scorers import NO_ANSWER
 from batchkit.evaluation.side_by_side import compare_all
+from batchkit.evaluation.suite_file import load_suite
 from batchkit.files import jsonl
 from batchkit.settings import load_settings
 from batchkit.store import evaluations
@@ -86,8 +88,6 @@ def test_runs_outside_the_series_are_marked(open_harness, tmp_path):
 
 def reviews_file(folder, text_of_suite=REVIEWS):
     """Load the suite without writing its table."""
-    from batchkit.evaluation.suite_file import load_suite
-
     return load_suite(write_suite(folder, text_of_suite))
 
 
@@ -124,10 +124,8 @@ def test_the_scored_rows_are_the_rows_of_the_run(open_harness, tmp_path):
         assert (row["accuracy"], row["status"], row["error"]) == (known.scores["accuracy"], known.status, known.error)
     (failed,) = [row for row in found if row["status"] == "failed"]
     assert failed["accuracy"] is None
-    assert failed["accuracy_reason"].startswith("no answer") or failed["accuracy_reason"]
-    assert {row["accuracy_reason"] for row in found if row["accuracy"] is not None} <= {None} | {
-        row["accuracy_reason"] for row in found
-    }
+    assert failed["accuracy_reason"].startswith(f"{NO_ANSWER}: ")
+    assert {row["accuracy_reason"] for row in found if row is not failed} == {None}
     assert all(row["prompt_tokens"] and row["finish_reason"] for row in found if row["status"] == "succeeded")
 
 
