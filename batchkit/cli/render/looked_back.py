@@ -35,7 +35,10 @@ def runs_view(runs: Sequence[PastRun]) -> Iterator[RenderableType]:
     for suite in dict.fromkeys(run.suite for run in runs):
         of_suite = [run for run in runs if run.suite == suite]
         yield _runs_table(suite, of_suite)
-        yield from _trends(of_suite)
+        yield from _notes(of_suite)
+        for trend in _trends(of_suite):
+            yield Text()
+            yield trend
 
 
 def runs_for_machines(runs: Sequence[PastRun]) -> dict[str, Any]:
@@ -73,37 +76,45 @@ def _run_for_machines(run: PastRun) -> dict[str, Any]:
 
 def _runs_table(suite: str, runs: Sequence[PastRun]) -> Table:
     has_cost = any(run.cost_usd is not None for run in runs)
-    notes = [_note(run) for run in runs]
     table = Table(box=SIMPLE_HEAD, title=Text(formatting.printable(suite), style="bold"), title_justify="left")
     table.pad_edge = False
     table.add_column("run", overflow="fold")
     table.add_column("started (UTC)", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
     table.add_column("failed", justify="right", no_wrap=True)
     if has_cost:
         table.add_column("cost", justify="right", no_wrap=True)
-    if any(notes):
-        table.add_column("", overflow="fold")
-    for run, note in zip(runs, notes, strict=True):
+    for run in runs:
+        verdict = Text(run.verdict, style=_VERDICT_STYLES.get(run.verdict, ""))
+        if run.kind == "partial":
+            verdict.append(", partial")
         table.add_row(
             Text(formatting.printable(run.run)),
             formatting.moment(run.started_at),
-            Text(run.verdict, style=_VERDICT_STYLES.get(run.verdict, "")),
+            verdict,
             "" if run.failed_answers is None else f"{run.failed_answers:,}",
             *(("" if run.cost_usd is None else dollars(run.cost_usd),) if has_cost else ()),
-            *((Text(note),) if any(notes) else ()),
         )
     return table
 
 
-def _note(run: PastRun) -> str:
-    """Return what is to be known of a run beside its verdict: what keeps it outside the series, or how far it is."""
-    if run.kind == "rescored":
-        return f"answers of {formatting.printable(run.derived_from or '')}, outside the series"
-    parts = ["some rows only, outside the series"] if run.kind == "partial" else []
-    if run.finished_at is None:
-        parts.append(_how_far(run))
-    return "; ".join(parts)
+def _notes(runs: Sequence[PastRun]) -> Iterator[Text]:
+    """Yield what is to be known of runs beside their verdicts: what keeps them outside the series, or how far they are."""
+    before: str | None = None
+    for run in runs:
+        notes = []
+        if run.kind == "rescored":
+            notes.append(f"answers of {formatting.printable(run.derived_from or '')} scored again, outside the series")
+        elif run.kind == "partial":
+            notes.append("some rows only, outside the series")
+        if run.finished_at is None:
+            notes.append(_how_far(run))
+        if run.previous not in {None, before} and (before is not None or run.kind != "series"):
+            notes.append(f"compared with {formatting.printable(run.previous or '')}")
+        if run.kind == "series":
+            before = run.run
+        if notes:
+            yield Text.assemble((f"{formatting.printable(run.run)}: ", "bold"), "; ".join(notes))
 
 
 def _how_far(run: PastRun) -> str:
