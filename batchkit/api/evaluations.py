@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.api.listed_models import model_check
+from batchkit.api.looking_back import scored_table
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, open_runner
 from batchkit.datasets import require_extra
@@ -17,6 +18,8 @@ from batchkit.errors import BatchkitError, UsageError
 from batchkit.files.outputs import check_file, check_page
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from batchkit.api.opening import Source
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
@@ -34,7 +37,7 @@ class EvaluationReport:
     """How far a run of a suite is: its ``summary`` once it is scored, else the ``progress`` of the workload that it waits for.
 
     ``page`` is the report page, if one was written; ``page_error`` is why it could not be written. ``is_ours`` is whether this call
-    scored the run. ``fallen_rows`` are the first rows whose score fell, where an alarm went off.
+    scored the run. ``fallen_rows`` are the first rows whose score fell, where an alarm went off. ``settings`` are those of the call.
     """
 
     run: str
@@ -44,11 +47,19 @@ class EvaluationReport:
     page_error: BatchkitError | None = None
     is_ours: bool = False
     fallen_rows: tuple[ScoredRow, ...] = ()
+    settings: Settings | None = field(default=None, compare=False)
 
     @property
     def verdict(self) -> str:
         """How the run ended (see ``results.Verdict``), or ``unfinished``."""
         return "unfinished" if self.summary is None else self.summary.verdict
+
+    def table(self) -> pa.Table:
+        """Return the rows with their answers and scores (see ``ScoredTable``), read from the database now.
+
+        Raises ``UsageError`` for a run that is not finished.
+        """
+        return scored_table(self.run, self.settings)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.run}: {self.verdict}>"
@@ -148,7 +159,7 @@ def evaluate_suite(
         else:
             unfinished = _drive_workloads(runner, evaluation, options, until, mode)
             if unfinished is not None:
-                return EvaluationReport(evaluation.name, progress=unfinished)
+                return EvaluationReport(evaluation.name, progress=unfinished, settings=settings)
             with counting(mode.observer, "scoring the answers") as advance:
                 conclusion = runs.conclude(runner, evaluation, against=against, advance=advance)
         written, error = write_page(runner, evaluation, page or runs.report_path(evaluation))
@@ -161,6 +172,7 @@ def evaluate_suite(
             page_error=error,
             is_ours=conclusion.is_ours,
             fallen_rows=_fallen_rows(runner, conclusion.summary),
+            settings=settings,
         )
 
 
