@@ -5,18 +5,17 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit import formatting
 from batchkit.datasets.values import text_of
 from batchkit.evaluation import sentences
 from batchkit.evaluation.results import scored_rows
-from batchkit.reports import charts
-from batchkit.reports.headline import Headline
+from batchkit.reports import charts, evaluation_headline
+from batchkit.reports.evaluation_headline import arm_name, brief, score_text
 from batchkit.reports.rows import rows_of
 from batchkit.reports.text import cut
-from batchkit.reports.views import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,14 +25,15 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
     from batchkit.models import Workload
+    from batchkit.reports.headline import Headline
     from batchkit.reports.rows import ShownRow
+    from batchkit.reports.views import Counts, Figure
 
 _EXPECTED_BYTES = 400
-_NAME_BYTES = 200
-#: The largest number of slices of a scorer that are shown, the worst ones.
+#: The largest number of slices of a scorer that are shown, the worst ones, and of compared slices.
 _SLICES = 40
 _MOST_RISES = 100
-_FIGURES = 4
+_MOST_PAIRS = 28
 _SMALLEST_P_VALUE = 0.001
 #: Rounding errors below this do not extend the scale: 0.1 * 3 is not exactly 0.3.
 _ROUNDING = 1e-9
@@ -62,9 +62,10 @@ class Estimates:
 
 
 class ChangeLine(NamedTuple):
-    """A metric now and before; ``tone`` is the colour of the difference."""
+    """A metric now and before, of a ``slice`` or of all rows; ``tone`` is the colour of the difference."""
 
     scorer: str
+    slice: str
     arm: str
     before: str
     after: str
@@ -78,12 +79,13 @@ class ChangeLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ComparisonTable:
-    """This run compared with an earlier one."""
+    """This run compared with an earlier one: its metrics, or those of slices."""
 
     title: str
     lines: tuple[ChangeLine, ...]
     axis: Markup
     note: str
+    has_slices: bool = False
 
 
 class JudgeLine(NamedTuple):
@@ -98,34 +100,48 @@ class JudgeLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationView:
-    """An evaluation run for the template."""
+    """An evaluation run for the template. ``changed`` is what else changed, beside the answers."""
 
     name: str
     suite: str
     headline: Headline
+    changed: tuple[str, ...]
     facts_line: str
     figures: tuple[Figure, ...]
     metrics: tuple[Estimates, ...]
     comparison: ComparisonTable | None
+    compared_slices: ComparisonTable | None
     slices: tuple[Estimates, ...]
+    arms: tuple[str, ...]
+    kinds: tuple[Counts, ...]
     judges: tuple[JudgeLine, ...]
     notes: tuple[str, ...]
 
 
-def evaluation_view(summary: EvaluationSummary) -> EvaluationView:
-    """Return the texts, figures and charts for a run's summary."""
+def evaluation_view(
+    summary: EvaluationSummary, *, cut_answers: Sequence[str] = (), kinds: Sequence[Counts] = ()
+) -> EvaluationView:
+    """Return the texts, figures and charts for a run's summary.
+
+    ``cut_answers`` are sentences about answers that the limit of tokens has cut, ``kinds`` are tables of the kinds of changed or wrong
+    answers.
+    """
     return EvaluationView(
         name=summary.run,
         suite=summary.suite,
-        headline=_headline(summary),
+        headline=evaluation_headline.headline_of(summary),
+        changed=tuple(evaluation_headline.changed(summary, cut_answers)),
         facts_line=_facts_line(summary),
-        figures=tuple(_figures(summary)),
+        figures=tuple(evaluation_headline.figures(summary)),
         metrics=tuple(_metrics(summary.metrics)),
         comparison=_comparison(summary),
+        compared_slices=_compared_slices(summary),
         slices=tuple(_slices(summary.metrics)),
+        arms=tuple(cut(line, _EXPECTED_BYTES).text for line in islice(sentences.between_arms(summary), _MOST_PAIRS)),
+        kinds=tuple(kinds),
         judges=tuple(
             JudgeLine(
-                _brief(judge.scorer),
+                brief(judge.scorer),
                 charts.whisker(charts.Domain(0, 1), judge.low, judge.same, judge.high),
                 f"{formatting.percent(round(judge.same * judge.rows), judge.rows)} ({judge.low:.3f} to {judge.high:.3f})",
                 judge.reason or "undefined" if judge.kappa is None else f"{judge.kappa:.3f}",
@@ -136,7 +152,6 @@ def evaluation_view(summary: EvaluationSummary) -> EvaluationView:
         notes=tuple(
             cut(note, _EXPECTED_BYTES).text
             for note in (
-                *(f"Since {summary.previous}: {difference}." for difference in summary.differences),
                 *(
                     f"Not enough is scored: {sentences.scoring_sentence(short)}."
                     for short in sentences.lacking(summary)
@@ -199,7 +214,7 @@ def _inverted(rank: tuple[int, float]) -> tuple[int, float]:
 
 
 def _candidate(row: ScoredRow) -> _Candidate:
-    scores = tuple((_brief(name), "-" if score is None else f"{score:.4g}") for name, score in row.scores.items())
+    scores = tuple((brief(name), "-" if score is None else f"{score:.4g}") for name, score in row.scores.items())
     expected = None
     if row.expected is not None:
         text = text_of(row.expected)
@@ -207,84 +222,11 @@ def _candidate(row: ScoredRow) -> _Candidate:
     return _Candidate(row.seq, scores, expected, row.flipped)
 
 
-def _headline(summary: EvaluationSummary) -> Headline:
-    alarms = summary.alarms
-    if summary.verdict == "unfinished":
-        return Headline(
-            "unfinished",
-            "open",
-            "The run is not finished: there are no scores yet.",
-            "Exit code 4: the same command resumes.",
-        )
-    if summary.verdict == "regressed":
-        first = min(alarms, key=lambda change: change.difference, default=None)
-        fell = (
-            ""
-            if first is None
-            else f": {_brief(first.scorer)} fell from {first.before:.3f} to {first.after:.3f}"
-            f" ({_arm(first)}{f', {_brief(first.slice)}' if first.slice else ''})"
-        )
-        counted = formatting.counted(len(alarms), "alarm")
-        return Headline(
-            "regressed",
-            "bad",
-            f"{counted} went off{fell}.",
-            f"Exit code 5: worse than {summary.previous}, beyond noise.",
-        )
-    if summary.verdict == "unscored":
-        why = cut(sentences.reason(summary), _EXPECTED_BYTES).text
-        return Headline(
-            "unscored",
-            "bad",
-            f"Too few answers have a score: {why}.",
-            "Exit code 3: this run is compared with no other.",
-        )
-    if summary.verdict == "incomparable":
-        why = cut(sentences.reason(summary), _EXPECTED_BYTES).text
-        return Headline("incomparable", "open", f"The run is scored, but not compared: {why}.", "Exit code 3.")
-    if summary.verdict == "first":
-        return Headline(
-            "first",
-            "good",
-            "The run is finished and scored; there was no run to compare with.",
-            "Exit code 0 when every request succeeded, else 3.",
-        )
-    watched = [change for change in (*summary.changes, *summary.slice_changes) if change.threshold is not None]
-    verdict = (
-        f"No metric with an alarm fell significantly beyond its threshold, compared with {summary.previous}."
-        if watched
-        else "The run is finished; no alarm had a run to compare with."
-    )
-    return Headline("passed", "good", verdict, "Exit code 0 when every request succeeded, else 3.")
-
-
 def _facts_line(summary: EvaluationSummary) -> str:
     text = f"Suite {summary.suite}, version {summary.suite_version[:12]}, started {formatting.moment(summary.started_at)} UTC"
     if summary.finished_at is not None:
         text += f", finished after {formatting.duration(summary.finished_at - summary.started_at)}"
     return text
-
-
-def _figures(summary: EvaluationSummary) -> list[Figure]:
-    overall = [metric for metric in summary.metrics if metric.slice is None]
-    found = [_best(list(group)) for _, group in groupby(overall, key=lambda metric: metric.scorer)][:_FIGURES]
-    if summary.previous is not None:
-        down, up = (
-            sum(change.flipped_down for change in summary.changes),
-            sum(change.flipped_up for change in summary.changes),
-        )
-        found.append(
-            Figure("Rows that flipped", f"{down + up:,}", f"{down:,} fell, {up:,} rose since {summary.previous}")
-        )
-    if summary.verdict != "unfinished":
-        found.append(Figure("Answers that failed", f"{summary.failed_answers:,}", "they have no score of their own"))
-    return found
-
-
-def _best(metrics: Sequence[Metric]) -> Figure:
-    best = max(metrics, key=lambda metric: metric.mean)
-    of = f", the highest of {len(metrics)}" if len(metrics) > 1 else ""
-    return Figure(_brief(best.scorer), _score(best.mean), f"{_arm(best)}{of}")
 
 
 def _metrics(metrics: Sequence[Metric]) -> list[Estimates]:
@@ -295,7 +237,7 @@ def _metrics(metrics: Sequence[Metric]) -> list[Estimates]:
             list(group),
             title=_title(scorer, overall),
             first=("Prompt and model",),
-            cells=lambda metric: (_arm(metric),),
+            cells=lambda metric: (arm_name(metric),),
         )
         for scorer, group in groupby(overall, key=lambda metric: metric.scorer)
     ]
@@ -305,8 +247,8 @@ def _title(scorer: str, overall: Sequence[Metric]) -> str:
     own = [metric for metric in overall if metric.scorer == scorer]
     best = max(own, key=lambda metric: metric.mean)
     if len(own) == 1:
-        return f"{_brief(scorer)}: {_score(best.mean)} for {_arm(best)}"
-    return f"{_brief(scorer)}: highest for {_arm(best)}, {_score(best.mean)}"
+        return f"{brief(scorer)}: {score_text(best.mean)} for {arm_name(best)}"
+    return f"{brief(scorer)}: highest for {arm_name(best)}, {score_text(best.mean)}"
 
 
 def _slices(metrics: Sequence[Metric]) -> list[Estimates]:
@@ -320,9 +262,9 @@ def _slices(metrics: Sequence[Metric]) -> list[Estimates]:
         found.append(
             _estimates(
                 own[:_SLICES],
-                title=f"{_brief(scorer)} by slice: lowest for {_brief(lowest.slice or '')}, {_score(lowest.mean)}",
+                title=f"{brief(scorer)} by slice: lowest for {brief(lowest.slice or '')}, {score_text(lowest.mean)}",
                 first=("Slice", "Prompt and model"),
-                cells=lambda metric: (_brief(metric.slice or ""), _arm(metric)),
+                cells=lambda metric: (brief(metric.slice or ""), arm_name(metric)),
                 note=note,
             )
         )
@@ -342,7 +284,7 @@ def _estimates(
             Estimate(
                 cells(metric),
                 charts.whisker(domain, metric.low, metric.mean, metric.high),
-                _score(metric.mean),
+                score_text(metric.mean),
                 f"{metric.low:.3f} to {metric.high:.3f}",
                 f"{metric.count:,}" + (f", {metric.unscored:,} without" if metric.unscored else ""),
             )
@@ -357,20 +299,39 @@ def _comparison(summary: EvaluationSummary) -> ComparisonTable | None:
     if summary.previous is None or not summary.changes:
         return None
     changes = sorted(summary.changes, key=lambda change: (not change.is_alarm, change.difference))
-    widest = max((abs(value) for change in changes for value in (change.low, change.high)), default=0.0) or 1.0
-    domain = charts.Domain(-widest, widest)
     alarms = sum(change.is_alarm for change in changes)
     title = (
         f"Compared with {summary.previous}: {formatting.counted(alarms, 'alarm')}"
         if alarms
         else f"Compared with {summary.previous}: no alarm"
     )
+    return _table(title, changes)
+
+
+def _compared_slices(summary: EvaluationSummary) -> ComparisonTable | None:
+    """Return the slices with alarms first, then those that changed the most."""
+    if not summary.slice_changes:
+        return None
+    changes = sorted(summary.slice_changes, key=lambda change: (not change.is_alarm, -abs(change.difference)))
+    alarms = sum(change.is_alarm for change in changes)
+    lowest = min(changes, key=lambda change: change.difference)
+    title = f"Slices: {formatting.counted(alarms, 'alarm')}" if alarms else "Slices: no alarm"
+    if lowest.difference < 0:
+        title += f"; the largest fall is that of {brief(lowest.slice or '')}, {lowest.difference:+.3f}"
+    left = len(changes) - _SLICES
+    return _table(title, changes[:_SLICES], f" {left:,} more are not shown." if left > 0 else "", has_slices=True)
+
+
+def _table(title: str, changes: Sequence[Change], left_out: str = "", *, has_slices: bool = False) -> ComparisonTable:
+    widest = max((abs(value) for change in changes for value in (change.low, change.high)), default=0.0) or 1.0
+    domain = charts.Domain(-widest, widest)
     methods = ", ".join(dict.fromkeys(change.method for change in changes))
     return ComparisonTable(
         title,
         tuple(_change_line(change, domain) for change in changes),
         charts.number_axis(domain, "{:+.3g}"),
-        f"Differences over the rows that both runs have, with 95 % intervals ({methods}).",
+        f"Differences over the rows that both runs have, with 95 % intervals ({methods}).{left_out}",
+        has_slices,
     )
 
 
@@ -380,11 +341,14 @@ def _change_line(change: Change, domain: charts.Domain) -> ChangeLine:
     alarm = "alarm" if change.is_alarm else ("watched" if change.threshold is not None else "")
     if change.threshold is not None:
         alarm += f", from a fall of {change.threshold:g}"
+    if change.baseline is not None:
+        alarm += f"{', ' if alarm else ''}compared with {brief(change.baseline)}"
     return ChangeLine(
-        _brief(change.scorer),
-        _arm(change),
-        _score(change.before),
-        _score(change.after),
+        brief(change.scorer),
+        brief(change.slice or ""),
+        arm_name(change),
+        score_text(change.before),
+        score_text(change.after),
         charts.whisker(domain, change.low, change.difference, change.high, reference=0.0),
         f"{change.difference:+.3f} ({change.low:+.3f} to {change.high:+.3f})",
         tone,
@@ -400,15 +364,3 @@ def _scale(values: Sequence[float]) -> charts.Domain:
     step = 10 ** math.floor(math.log10(high - low)) if high > low else 0.1
     first, last = math.floor(low / step + _ROUNDING), math.ceil(high / step - _ROUNDING)
     return charts.Domain(first * step, max(last, first + 1) * step)
-
-
-def _arm(of: Metric | Change) -> str:
-    return _brief(of.model if of.prompt in {"", "prompt"} else f"{of.prompt}, {of.model}")
-
-
-def _score(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _brief(text: str) -> str:
-    return cut(text, _NAME_BYTES).text

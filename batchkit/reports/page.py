@@ -38,8 +38,9 @@ def render(
     rows_title: str,
     rows_note: str,
     kinds: Sequence[tuple[str, str, int]],
+    opened: str = "",
 ) -> str:
-    """Return the page of a workload, or of an evaluation with its workloads."""
+    """Return the page of a workload, or of an evaluation with its workloads; ``opened`` is the kind of rows that it opens with."""
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
@@ -53,6 +54,7 @@ def render(
             rows_title=rows_title,
             rows_note=rows_note,
             kinds=kinds,
+            opened=opened,
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - as above
             policy=policy(style, script),

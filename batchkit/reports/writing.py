@@ -34,6 +34,7 @@ MOST_ROWS = 2_000
 _ROWS_BYTES = 1_600_000
 _ROW_MARKUP_BYTES = 700
 _UNSAFE = re.compile(r"[^\w.-]+")
+_FELL = "down"
 _WORST_FIRST = (
     "Failed requests first (some of each reason if there are many), then cancelled and waiting ones, then those with the most attempts,"
     " then the first of the input. Long texts are cut."
@@ -136,6 +137,7 @@ def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
         rows_title=_rows_title(shown, total) if rows else "",
         rows_note=f"{order} {_left_out(shown, total, found.workload_names[0])}",
         kinds=row_kinds(shown),
+        opened=_FELL if any(row.flipped == _FELL for row in shown) else "",
     )
 
 

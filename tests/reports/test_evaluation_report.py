@@ -49,7 +49,8 @@ def test_a_regressed_run_shows_what_fell(compared, tmp_path, page_text):
     text = page_text(write_report(compared, "reviews-2", tmp_path / "page.html", rows=500).read_text())
 
     assert found.verdict == "regressed"
-    assert f"1 alarm went off: accuracy fell from {alarm.before:.3f} to {alarm.after:.3f} ({SMALL})." in text
+    assert f"1 alarm went off: accuracy of {SMALL} fell." in text
+    assert f"accuracy fell {alarm.before:.3f} → {alarm.after:.3f} {SMALL}, compared with reviews-1" in text
     assert "Exit code 5: worse than reviews-1, beyond noise." in text
     assert "Compared with reviews-1: 1 alarm" in text
     assert f"{alarm.difference:+.3f} ({alarm.low:+.3f} to {alarm.high:+.3f})" in text
@@ -68,7 +69,7 @@ def test_rows_that_fell_come_first_with_the_expected_answer(compared, tmp_path, 
 
     assert down > 0
     assert kinds == ["succeeded down"] * down + ["succeeded"] * (80 - down)
-    assert f'<option value="down">score fell ({down})</option>' in page
+    assert f'<option value="down" selected>score fell ({down})</option>' in page
     assert re.search(r"accuracy 0 · fell since the run before .* expected (positive|negative)", page_text(page))
 
 
