@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from batchkit.emulator import Scenario
 from batchkit.emulator.faults.lines import FailLines
+from batchkit.emulator.scenarios.scenario import Reply
 from batchkit.errors import InputInvalid, UnknownWorkload, UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
@@ -108,6 +109,39 @@ def test_enough_of_the_labelled_answers_must_be_scored(sqlite_harness, tmp_path,
     found = night(sqlite_harness.runner, reviews_suite(tmp_path, 10, f"{OWN}\nmin_scored: {least}\n"))
     assert scorings(found, "acc")[SMALL].errors == failing
     assert found.verdict == verdict
+
+
+def test_a_judge_whose_answers_are_all_invalid_has_scored_nothing(open_harness_on_sqlite, tmp_path):
+    """Its failed requests are a lack of scores, with what is wrong with them."""
+    harness = open_harness_on_sqlite(replies=(Reply(match="Is this fair", content="who knows"),))
+    judged = REVIEWS.replace(
+        "alarms:",
+        """  - kind: judge
+    model: openai/gpt-oss-120b
+    prompt: "Is this fair? {{ text }}: {{ model_answer }}"
+    answers: {choices: [fair, unfair], tries: 1}
+    scores: {fair: 1, unfair: 0}
+alarms:
+  - {scorer: judge, fall: 0.05}""",
+    )
+    found = night(harness.runner, reviews_suite(tmp_path, 3, judged))
+    assert found.verdict == "unscored"
+    scoring = scorings(found, "judge")[SMALL]
+    assert (scoring.scored, scoring.errors) == (0, 3)
+    assert scoring.commonest_error is not None
+    assert scoring.commonest_error.startswith("the judge: answer_")
+
+
+def test_a_run_whose_suite_cannot_be_read_is_compared_with_nothing(sqlite_harness, tmp_path):
+    """It was written by another version; the new run is scored all the same."""
+    runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 4)
+    night(runner, file)
+    with runner.store.write() as connection:
+        connection.execute(text("UPDATE evaluations SET definition = '{}'"))
+    found = night(runner, file)
+    assert (found.verdict, found.previous) == ("incomparable", "reviews-1")
+    assert "cannot read" in found.notes[0]
+    assert means(found)[SMALL] == 1.0
 
 
 def test_a_scorer_that_nothing_watches_decides_no_verdict(sqlite_harness, tmp_path, monkeypatch):

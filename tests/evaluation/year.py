@@ -29,7 +29,8 @@ from batchkit.evaluation.scorers.texts import ChoiceScorer
 from batchkit.evaluation.sentences import reason
 from batchkit.evaluation.suite import Alarm
 from batchkit.evaluation.suite_file import load_suite
-from tests.evaluation.support import means, night as do_night, write_suite
+from tests.evaluation.support import means, write_suite
+from tests.evaluation.support import night as do_night
 from tests.evaluation.year_plan import ERROR_SHARE, NIGHTS, Event, event_of, events
 from tests.evaluation.year_world import ASKED, LABELS, NAMES, RENAMED, World
 from tests.steps.conftest import SPEED, Harness
@@ -137,7 +138,13 @@ def largest_count(nights: int, level: float = LEVEL) -> int:
 
 
 def play(
-    folder: Path, *, seed: int, models: int = 2, nights: int = NIGHTS, against: str = "previous", is_judged_again: bool = True
+    folder: Path,
+    *,
+    seed: int,
+    models: int = 2,
+    nights: int = NIGHTS,
+    against: str = "previous",
+    is_judged_again: bool = True,
 ) -> Iterator[Night]:
     """Play a series of nights in an empty folder."""
     planned = events(nights)
@@ -162,7 +169,9 @@ def play(
 
 
 def _suite(world: World, number: int, planned: list[Event], against: str) -> str:
-    stricter, back = (event_.first for event_ in planned if event_.name in {"scorer made stricter", "scorer changed back"})
+    stricter, back = (
+        event_.first for event_ in planned if event_.name in {"scorer made stricter", "scorer changed back"}
+    )
     return SUITE.format(
         asked=ASKED,
         models=f"[{', '.join(world.models(number))}]",
@@ -234,7 +243,9 @@ def _judged(
     )
 
 
-def _again(harness: Harness, found: EvaluationSummary, alarms: tuple[Alarm, ...], against: str | None = None) -> list[Any]:
+def _again(
+    harness: Harness, found: EvaluationSummary, alarms: tuple[Alarm, ...], against: str | None = None
+) -> list[Any]:
     """Return the alarms that a night's comparison would raise with other alarms, or with another baseline."""
     runner = harness.runner
     evaluation, previous = find_run(runner, found.run), find_run(runner, against or found.previous or "")
@@ -273,12 +284,21 @@ def report(year: Year, planned: list[Event]) -> str:
             f"false alarms, {name}: {count} of {quiet} nights without an event;"
             f" level {LEVEL} allows {LEVEL * quiet:.1f}, at most {largest_count(quiet)} (binomial p {p_value:.2f})"
         )
-    decaying = [night for night in year.nights if night.event is not None and night.event.is_gradual and (night.number - night.event.first) % _LOOK_EVERY == 0]
+    decaying = [
+        night
+        for night in year.nights
+        if night.event is not None and night.event.is_gradual and (night.number - night.event.first) % _LOOK_EVERY == 0
+    ]
     for name in (*LOOKING_BACK, NAMED):
         hits = [place * _LOOK_EVERY + 1 for place, night in enumerate(decaying) if name in night.found_by]
         others = sum(name in night.wrongly_by for night in decaying)
-        lines.append(f"decay by {name}: found on {len(hits)} of {len(decaying)} nights, first on its night {hits[:1]}; another model on {others} of {len(decaying)}")
-    lines += [f"WRONG {night.number} {night.event and night.event.name}: {night.verdict} {night.said}" for night in year.wrong()]
+        lines.append(
+            f"decay by {name}: found on {len(hits)} of {len(decaying)} nights, first on its night {hits[:1]}; another model on {others} of {len(decaying)}"
+        )
+    lines += [
+        f"WRONG {night.number} {night.event and night.event.name}: {night.verdict} {night.said}"
+        for night in year.wrong()
+    ]
     lines += [f"false alarm on night {night.number}: {night.said}" for night in year.quiet if night.false_alarms]
     return "\n".join(lines)
 
@@ -298,8 +318,15 @@ def main() -> None:
             Path(folder), seed=asked.seed, models=asked.models, nights=asked.nights, against=asked.against
         ):
             year.nights.append(night)
-            if asked.verbose or night.event is not None and night.number in {night.event.first, night.event.last}:
-                print(night.number, night.event and night.event.name, night.verdict, night.said, night.differences, flush=True)
+            if asked.verbose or (night.event is not None and night.number in {night.event.first, night.event.last}):
+                print(
+                    night.number,
+                    night.event and night.event.name,
+                    night.verdict,
+                    night.said,
+                    night.differences,
+                    flush=True,
+                )
     print(report(year, events(asked.nights)))
 
 

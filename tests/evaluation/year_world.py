@@ -57,7 +57,8 @@ class World:
         self.cluster = np.arange(rows) % CLUSTERS
         self.slice = np.repeat(list(SLICES), list(SLICES.values()))[self.cluster]
         self.skill = (
-            random.normal(0, _OF_ROWS, (models, rows)) + random.normal(0, _OF_CLUSTERS, (models, CLUSTERS))[:, self.cluster]
+            random.normal(0, _OF_ROWS, (models, rows))
+            + random.normal(0, _OF_CLUSTERS, (models, CLUSTERS))[:, self.cluster]
         )
         self.texts = [f"review number {row} of {seed}" for row in range(rows)]
         self.said = [str(conforming(SCHEMA, f"{ASKED} {text}")["label"]) for text in self.texts]
@@ -104,11 +105,17 @@ class World:
         requests = [_request(row, model) for row in self.rows(night) for model in self.models(night)]
         return frozenset(name for name in requests if random.random() < FAILED_SHARE)
 
-    def _chances(self, log_odds: NDArray[np.float64], night: int, place: int, slices: NDArray[np.str_]) -> NDArray[np.float64]:
+    def _chances(
+        self, log_odds: NDArray[np.float64], night: int, place: int, slices: NDArray[np.str_]
+    ) -> NDArray[np.float64]:
         target = MEANS[place]
         fall, slice_fall, decay = (
             self.planned[name]
-            for name in ("one model falls by 0.10", "one model's smallest slice falls by 0.45", "one model decays by 0.003 a week")
+            for name in (
+                "one model falls by 0.10",
+                "one model's smallest slice falls by 0.45",
+                "one model decays by 0.003 a week",
+            )
         )
         if place == FALLING and fall.first <= night <= fall.last:
             target -= FALL
