@@ -59,7 +59,9 @@ def test_runs_have_verdicts_scores_changes_and_cost(open_harness, tmp_path):
     costs = [row["cost_usd"] for row in scored(harness)]
     assert first.cost_usd == pytest.approx(sum(costs))
     runs.next_workload(runner, evaluation)
-    assert looking_back.runs("reviews", settings=runner.settings)[-1].progress.counts.total == 80
+    progress = looking_back.runs("reviews", settings=runner.settings)[-1].progress
+    assert progress is not None
+    assert progress.counts.total == 80
     assert [one.run for one in looking_back.runs(file.path, limit=1, settings=runner.settings)] == ["reviews-3"]
     runner.clean("reviews-1", keep_results=False)
     assert looking_back.runs(settings=runner.settings)[0].cost_usd is None
@@ -219,7 +221,7 @@ def test_runs_side_by_side(open_harness, tmp_path):
 
     assert [one.run for one in found.comparisons] == ["reviews-2", "reviews-3"]
     (small,) = [one for one in found.metrics if (one.model, one.slice) == (SMALL, None)]
-    assert [metric.mean for metric in small.of_runs] == [
+    assert [metric.mean for metric in small.of_runs if metric is not None] == [
         metric.mean
         for name in ("reviews-1", "reviews-2", "reviews-3")
         for metric in summary(runner, name).metrics
