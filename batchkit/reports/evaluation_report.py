@@ -156,6 +156,8 @@ def evaluation_view(
                     f"Not enough is scored: {sentences.scoring_sentence(short)}."
                     for short in sentences.lacking(summary)
                 ),
+                # Without a run before, they are no change.
+                *(cut_answers if summary.previous is None else ()),
                 *summary.notes,
             )
         ),
