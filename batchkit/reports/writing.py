@@ -17,6 +17,7 @@ from batchkit.reports.annotation_report import annotation_view
 from batchkit.reports.answer_kinds import cut_sentences, kind_tables, read_kinds
 from batchkit.reports.evaluation_report import evaluation_view, worst_scored
 from batchkit.reports.evaluation_sides import load_sides, with_context
+from batchkit.reports.evaluation_trend import read_series
 from batchkit.reports.facts import read_facts
 from batchkit.reports.rows import rows_of, within, worst_rows
 from batchkit.reports.views import row_kinds, workload_view
@@ -142,7 +143,7 @@ def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
     return page.render(
         title=f"{name}: {found.verdict} - batchkit",
         workloads=[workload_view(of) for of in facts],
-        evaluation=evaluation_view(found, cut_answers=cut_answers, kinds=kinds),
+        evaluation=evaluation_view(found, cut_answers=cut_answers, kinds=kinds, series=read_series(runner, found)),
         rows=shown,
         rows_title=_rows_title(shown, total) if rows else "",
         rows_note=f"{order} {_left_out(shown, total, found.workload_names[0])}",
