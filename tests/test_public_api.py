@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from pyarrow import ipc
 
 import batchkit
 from batchkit.emulator import Emulator
@@ -110,6 +111,27 @@ def test_a_suite_is_evaluated_from_python(settings, tmp_path):
         batchkit.evaluate(file.path, report=file.path, settings=settings)
 
 
+def test_evaluations_are_looked_back_at_from_python(settings, tmp_path):
+    """The rows with their scores are those of the file, and the runs of a suite are listed and compared."""
+    file = reviews_suite(tmp_path, 4)
+    unfinished = batchkit.evaluate(file.path, settings=settings, timeout_seconds=0)
+    with pytest.raises(UsageError, match="is not finished"):
+        unfinished.table()
+    report = batchkit.evaluate(file.path, settings=settings)
+    batchkit.evaluate(file.path, settings=settings)
+
+    table = report.table()
+
+    assert table.num_rows == 8
+    assert batchkit.export("reviews-1", tmp_path / "scored.arrow", scored=True, settings=settings) == 8
+    with ipc.open_file(tmp_path / "scored.arrow") as written:
+        assert written.read_all().to_pylist() == table.to_pylist()
+    assert repr(batchkit.runs(settings=settings)) == "[<PastRun reviews-1: first>, <PastRun reviews-2: passed>]"
+    assert batchkit.runs(file.path, limit=1, settings=settings) == batchkit.runs("reviews", settings=settings)[1:]
+    found = batchkit.compare_runs("reviews-1", "reviews-2", settings=settings)
+    assert repr(found) == "<RunsCompared reviews-1, reviews-2: 6 metrics>"
+
+
 def test_an_observer_gets_the_events(settings, tmp_path):
     """A drive begins, its waves begin and end, and it finishes; an observer that raises changes nothing."""
     told: list[str] = []
@@ -136,12 +158,15 @@ def test_an_observer_gets_the_events(settings, tmp_path):
     assert told[-1] == "<Progress input: finished, 20 of 20 succeeded>"
 
 
-@pytest.mark.parametrize("first", ["batchkit.api", "batchkit.api.running", "batchkit.api.evaluations", "batchkit"])
+@pytest.mark.parametrize(
+    "first",
+    ["batchkit.api", "batchkit.api.running", "batchkit.api.evaluations", "batchkit.api.looking_back", "batchkit"],
+)
 def test_a_verb_is_a_function_whatever_was_imported_first(first):
     """No module of the package replaces a function of the same name."""
     script = (
         f"import {first}, batchkit, batchkit.api\n"
-        "import batchkit.api.running, batchkit.api.managing, batchkit.api.reading, batchkit.api.tables\n"
+        "import batchkit.api.running, batchkit.api.managing, batchkit.api.reading, batchkit.api.tables, batchkit.api.looking_back\n"
         "from batchkit.api import run\n"
         "for name in batchkit.api.__all__:\n"
         "    assert callable(getattr(batchkit.api, name)) and getattr(batchkit, name) is getattr(batchkit.api, name), name\n"

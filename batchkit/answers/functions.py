@@ -52,7 +52,7 @@ def _plain(value: Any) -> float | str | None:
     """Return a function's result as a number; a text for one that is no finite number."""
     if value is None:
         return None
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+    if not hasattr(value, "__float__"):
         return f"{repr(value)[:100]}, which is not a number"
     number = float(value)
     return number if number - number == 0 else str(number)

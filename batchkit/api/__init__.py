@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchkit.api.evaluations import evaluate
+    from batchkit.api.looking_back import compare_runs, runs
     from batchkit.api.managing import cancel, clean, resubmit
     from batchkit.api.reading import export, report, status
     from batchkit.api.running import run, submit, watch
@@ -20,12 +21,14 @@ __all__ = [
     "annotate",
     "cancel",
     "clean",
+    "compare_runs",
     "evaluate",
     "export",
     "moderate",
     "report",
     "resubmit",
     "run",
+    "runs",
     "status",
     "submit",
     "transcribe",
@@ -34,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "evaluations": ("evaluate",),
+    "looking_back": ("compare_runs", "runs"),
     "managing": ("cancel", "clean", "resubmit"),
     "reading": ("export", "report", "status"),
     "running": ("run", "submit", "watch"),

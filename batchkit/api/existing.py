@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.engine.progress import read_progress
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
+from batchkit.files import jsonl
 from batchkit.files.paths import may_exist
-from batchkit.store import events, work_time, workloads
+from batchkit.store import evaluations, events, work_time, workloads
 from batchkit.store.engine import Store, displayed, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
+    from batchkit.models import Workload
     from batchkit.settings import Settings
+    from batchkit.store.evaluations import RunOf
     from batchkit.store.events import Event
     from batchkit.store.migrate import SchemaState
 
@@ -119,6 +122,30 @@ def _with_work_time(connection: Connection, progress: Progress) -> Progress:
         connection, progress.workload.id, until=progress.read_at, is_driven=bool(progress.runners)
     )
     return replace(progress, worked_seconds=worked)
+
+
+def runs_of(settings: Settings, found: Sequence[Progress]) -> dict[str, RunOf]:
+    """Return the evaluation runs that workloads belong to, by the workload's name: at most one query."""
+    names = [progress.workload.name for progress in found if _is_evaluated(progress.workload)]
+    if not names:
+        return {}
+    only = names[0] if len(names) == 1 else None
+    runs = read(settings, lambda connection: evaluations.runs_with_workloads(connection, only)) or []
+    by_workload = {run.workload: run for run in runs}
+    return {name: run for name in names if (run := _run_of(name, by_workload)) is not None}
+
+
+def _is_evaluated(workload: Workload) -> bool:
+    return workload.recipe is not None and jsonl.loads(workload.recipe).get("kind") == "evaluate"
+
+
+def _run_of(name: str, by_workload: Mapping[str, RunOf]) -> RunOf | None:
+    """Return the run of a workload; that of a judge is called like the run's, with a dot and the judge's name behind."""
+    while name not in by_workload:
+        name, dot, _ = name.rpartition(".")
+        if not dot:
+            return None
+    return by_workload[name]
 
 
 def history(settings: Settings, progress: Progress, *, limit: int) -> list[Event]:

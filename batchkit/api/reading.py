@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.api import existing
+from batchkit.api.looking_back import export_scored
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import open_existing
 from batchkit.api.remembered import remembered
@@ -29,12 +30,19 @@ def status(name: str | None = None, *, settings: Settings | None = None) -> list
     return existing.snapshots(settings or load_settings(), name)
 
 
-def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settings | None = None) -> int:
+def export(
+    name: str, target: Source, *, scored: bool = False, raw_csv: bool = False, settings: Settings | None = None
+) -> int:
     """Write one line per request in input order to a ``.jsonl``, ``.csv`` or ``.parquet`` file; returns how many.
+
+    ``scored`` writes the rows of the evaluation run ``name`` with their answers and scores (see ``evaluation.scored_table.ScoredTable``);
+    then ``target`` is any file that a table is written to, or ``table:NAME``.
 
     In a ``.csv`` a text that a spreadsheet would run as a formula gets an apostrophe in front, unless ``raw_csv``.
     Raises ``UnknownWorkload``, and ``UsageError`` for a target that cannot be written or is the input.
     """
+    if scored:
+        return export_scored(name, str(target), settings, RunMode(), raw_csv=raw_csv)
     count, _ = export_results(name, Path(target), settings, RunMode(), raw_csv=raw_csv)
     return count
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.api import existing
+from batchkit.api.evaluations import ALL_ROWS
 from batchkit.api.listed_models import model_check
 from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
     from batchkit.annotation.preview import Preview
+    from batchkit.api.evaluations import PartOfRows
     from batchkit.api.modes import RunMode
     from batchkit.evaluation.power import FindableFall
     from batchkit.settings import Settings
@@ -29,7 +31,9 @@ class SuitePreview:
     judgements: dict[str, int]
 
 
-def preview_suite(suite: Path, options: SplitOptions, settings: Settings | None, mode: RunMode) -> SuitePreview:
+def preview_suite(
+    suite: Path, options: SplitOptions, settings: Settings | None, mode: RunMode, *, part: PartOfRows = ALL_ROWS
+) -> SuitePreview:
     """Make all checks of a run of ``suite``; stores and sends nothing. Raises ``BatchkitError``."""
     from batchkit.annotation.estimate import earlier_workloads  # noqa: PLC0415 - an extra
     from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
@@ -39,7 +43,7 @@ def preview_suite(suite: Path, options: SplitOptions, settings: Settings | None,
     from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - as above
 
     found = settings or load_settings()
-    file = load_suite(suite)
+    file = part.of(load_suite(suite))
     table = runs.check_suite(file)
     recipe = file.suite.recipe(table=table.name, table_digest=table.digest())
     with counting(mode.observer, "rendering the rows") as advance:

@@ -27,6 +27,7 @@ from batchkit.cli.verbs import (
     moderate,
     report,
     run,
+    runs,
     serve,
     status,
     transcribe,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Workloads": (run.run, run.submit, watch.watch, status.status, status.export, report.report),
+    "Evaluations": (runs.runs, runs.compare),
     "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
     "Tools": (serve.serve, doctor.doctor, demo.demo, emulator.emulator),
@@ -57,7 +59,7 @@ for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(cls=VerbCommand, help=help_of(_command), rich_help_panel=_panel)(_command)
 # The name of a function of Python's own.
-app.command("eval", cls=VerbCommand, help=help_of(evaluate.evaluate), rich_help_panel="Workloads")(evaluate.evaluate)
+app.command("eval", cls=VerbCommand, help=help_of(evaluate.evaluate), rich_help_panel="Evaluations")(evaluate.evaluate)
 app.add_typer(db.app, name="db", rich_help_panel="Tools")
 
 

@@ -58,7 +58,10 @@ def compare(
     runner: Runner, evaluation: Evaluation, suite: Suite, previous: Evaluation, *, table_digest: str
 ) -> Comparison:
     """Compare a scored run with an earlier one, row by row, and let the alarms judge."""
-    then = Suite.model_validate_json(previous.definition)
+    then = _readable_suite(previous)
+    if then is None:
+        why = f"the suite of {previous.name} was written by a version of batchkit that this one cannot read"
+        return Comparison(uncompared=(why,), is_comparable=False)
     is_same_table = bool(table_digest) and summary(runner, previous.name).table_digest == table_digest
     with runner.store.read() as connection:
         rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
@@ -94,6 +97,14 @@ def compare(
         uncompared=uncompared,
         is_comparable=not within.is_watched_uncompared,
     )
+
+
+def _readable_suite(run: Evaluation) -> Suite | None:
+    """Return the suite of an earlier run; None if this version cannot read it."""
+    try:
+        return Suite.model_validate_json(run.definition)
+    except ValueError:
+        return None
 
 
 def _affected(suite: Suite, differing: Sequence[str], *, has_other_labels: bool) -> list[str]:
@@ -245,7 +256,10 @@ def _candidates(runner: Runner, within: _Within, alarm: Alarm) -> list[_Candidat
     """Return the last passed runs with the means of their metrics; only of scorers that are the same today."""
     found = []
     for run in evaluations.before(within.connection, within.evaluation, verdicts=PASSED, limit=alarm.of_last):
-        scorers = changed_scorers(within.suite, Suite.model_validate_json(run.definition))
+        then = _readable_suite(run)
+        if then is None:
+            continue
+        scorers = changed_scorers(within.suite, then)
         other = {*scorers.changed, *scorers.new}
         means = {
             (metric.scorer, metric.prompt, metric.model): metric.mean

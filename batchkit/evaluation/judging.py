@@ -176,10 +176,11 @@ def _labelled(source: Table, judge: Judge) -> Iterator[tuple[pa.RecordBatch, lis
 
 def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[tuple[pa.RecordBatch, list[_Judged]]]:
     for batch, answers in answered_batches(runner, main):
+        rows = rows_of(batch)
         judged = [
             _Judged(place, (f"a{answer.seq}", text, answer.model, answer.prompt))
             for place, of_row in enumerate(answers)
-            if not isinstance(of_row, SkippedRow)
+            if not isinstance(of_row, SkippedRow) and judge.is_judgeable(rows[place])
             for answer in of_row
             if (text := _judged_text(answer, judge)) is not None
         ]

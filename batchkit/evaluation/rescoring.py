@@ -13,7 +13,7 @@ from batchkit.datasets import Snapshot, open_table, rows_of
 from batchkit.datasets.values import text_of
 from batchkit.errors import BatchkitError, WorkloadConflict
 from batchkit.evaluation.metrics import measure
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures
 from batchkit.evaluation.scoring import labels_text, score_answers
 from batchkit.evaluation.suite import Suite
 from batchkit.files import jsonl
@@ -105,7 +105,7 @@ def finish_rescoring(
         return derived
     suite = Suite.model_validate_json(derived.definition)
     try:
-        failed = score_answers(runner, derived, suite, relabelled=relabelled, advance=advance)
+        scored = score_answers(runner, derived, suite, relabelled=relabelled, advance=advance)
     except BatchkitError as error:
         raise AnswersGone(error.message, hint=error.hint) from error
     with runner.store.read() as connection:
@@ -123,7 +123,8 @@ def finish_rescoring(
         changes=(),
         judge_agreement=(),
         verdict="rescored",
-        failed_answers=failed,
+        failed_answers=scored.failed,
+        labels=label_figures(scored.confusions),
         notes=(f"the answers of {derived.derived_from}, scored again",),
         scorings=measured.scorings,
         arm_comparisons=measured.arm_comparisons,

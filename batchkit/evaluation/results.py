@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.datasets.values import text_of
 from batchkit.errors import UnknownWorkload
+from batchkit.evaluation.confusion import Confusion  # noqa: TC001 - pydantic reads it at run time
 from batchkit.evaluation.measure import Pairing, ScoreTable, load_rows, load_scores
 from batchkit.evaluation.suite import Suite
 from batchkit.store import evaluations
@@ -154,6 +155,16 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """The confusion matrix of one prompt and model by a scorer of choices, over all labelled answers."""
+
+    scorer: str
+    prompt: str
+    model: str
+    confusion: Confusion
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeAgreement:
     """The agreement of a judge with people on the same answers: the share of equal labels in ``rows``, and Cohen's kappa.
 
@@ -176,7 +187,7 @@ class EvaluationSummary:
     ``rescored`` is the derived run with the scores of ``previous`` by today's scorers and labels, None if its own scores were
     compared. ``differences`` says what else differs between the two runs, one sentence each. ``scorings`` has an entry for each
     scorer, prompt and model. ``slice_changes`` compares each slice. ``arm_comparisons`` compares every two prompts or models of this
-    run, ``spreads`` says what several samples of each row are good for.
+    run, ``spreads`` says what several samples of each row are good for. ``labels`` has the confusion matrices of scorers of choices.
     """
 
     suite: str
@@ -199,6 +210,7 @@ class EvaluationSummary:
     slice_changes: tuple[Change, ...] = ()
     arm_comparisons: tuple[ArmComparison, ...] = ()
     spreads: tuple[Spread, ...] = ()
+    labels: tuple[LabelFigures, ...] = ()
 
     @property
     def alarms(self) -> tuple[Change, ...]:
@@ -229,6 +241,11 @@ class ScoredRow:
 
 
 SUMMARY: TypeAdapter[EvaluationSummary] = TypeAdapter(EvaluationSummary)
+
+
+def label_figures(confusions: Mapping[tuple[str, str, str], Confusion]) -> tuple[LabelFigures, ...]:
+    """Return confusion matrices by scorer, prompt and model for a summary."""
+    return tuple(LabelFigures(*arm, found) for arm, found in confusions.items())
 
 
 def find_run(runner: Runner, name: str) -> Evaluation:

@@ -28,7 +28,8 @@ from batchkit.evaluation.judging import (
 )
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.open_runs import open_runs
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, summary
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, label_figures, summary
+from batchkit.evaluation.sampling import chosen_rows
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge
 from batchkit.evaluation.scoring import score_answers
 from batchkit.evaluation.suite import Suite
@@ -60,18 +61,19 @@ def begin(
     name: str | None = None,
     scheduled_for: float | None = None,
     against: str | None = None,
+    is_partial: bool = False,
     check_models: Callable[[Collection[str]], None] = lambda _models: None,
 ) -> Evaluation:
     """Return the run that a command or a schedule refers to, and store it if it is new.
 
     That is the run called ``name``; or the suite's run for the time ``scheduled_for`` (Unix seconds); or else the unfinished run of
-    this version of the suite, or a new one. Raises ``InputInvalid`` for columns that the table does not have,
+    this version of the suite, or a new one. One that ``is_partial`` is outside the suite's series. Raises ``InputInvalid`` for columns that the table does not have,
     ``WorkloadConflict`` if ``name`` belongs to something else, and ``UsageError`` if the run is to be compared ``against`` one
     that does not exist, is not finished or has no scores; nothing is sent. ``check_models`` gets the models of a new run, those of its
     judges included, and raises for those that the provider does not have.
     """
     suite = file.suite
-    found = _referred_run(runner, suite, name, scheduled_for)
+    found = _referred_run(runner, suite, name, scheduled_for, is_partial=is_partial)
     wanted = against or suite.against
     if wanted not in _BASELINES and (found is None or found.finished_at is None):
         _named_baseline(runner, wanted)
@@ -80,11 +82,11 @@ def begin(
     check_suite(file)
     check_models({*suite.models, *(judge.model for judge in suite.judges)})
     for _ in range(_TRIES):
-        begun = _begin(runner, suite, name, scheduled_for)
+        begun = _begin(runner, suite, name, scheduled_for, is_partial=is_partial)
         if begun is not None:
             return begun
         # Another process stored a run first; it may be the same one.
-        found = _referred_run(runner, suite, name, scheduled_for)
+        found = _referred_run(runner, suite, name, scheduled_for, is_partial=is_partial)
         if found is not None:
             return found
     raise WorkloadConflict(f"no run of {suite.name!r} can be begun: its next name is taken", hint="name it with --run")
@@ -101,7 +103,7 @@ def check_suite(file: SuiteFile) -> Table:
     if complaint is not None:
         raise complaint
     _check_scorers(suite, table.columns)
-    return table
+    return chosen_rows(table, suite)
 
 
 def next_workload(
@@ -141,7 +143,7 @@ def conclude(
     ``against`` names the run to compare with; by default the suite decides.
     """
     suite = suite_of(evaluation)
-    failed = score_answers(runner, evaluation, suite, advance=advance)
+    scored = score_answers(runner, evaluation, suite, advance=advance)
     digest = _table_digest(runner, evaluation, suite)
     with runner.store.read() as connection:
         measured = measure(connection, evaluation, suite)
@@ -170,7 +172,8 @@ def conclude(
             is_comparable=comparison.is_comparable,
             has_baseline=previous is not None,
         ),
-        failed_answers=failed,
+        failed_answers=scored.failed,
+        labels=label_figures(scored.confusions),
         table_digest=digest,
         notes=(*notes, *comparison.uncompared),
         rescored=None if comparison.rescored is None else comparison.rescored.name,
@@ -267,7 +270,9 @@ def report_path(evaluation: Evaluation) -> Path | None:
     return None if suite.report is None else Path(suite.folder) / suite.report.replace("{run}", evaluation.name)
 
 
-def _referred_run(runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None) -> Evaluation | None:
+def _referred_run(
+    runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None, *, is_partial: bool = False
+) -> Evaluation | None:
     with runner.store.read() as connection:
         if name is not None:
             found = evaluations.find(connection, name)
@@ -279,7 +284,8 @@ def _referred_run(runner: Runner, suite: Suite, name: str | None, scheduled_for:
             return found
         if scheduled_for is not None:
             return evaluations.scheduled(connection, suite.name, scheduled_for)
-        return next((run for run in evaluations.unfinished(connection, suite.name) if _is_of(run, suite)), None)
+        unfinished = evaluations.unfinished(connection, suite.name, is_partial=is_partial)
+        return next((run for run in unfinished if _is_of(run, suite)), None)
 
 
 def _is_of(evaluation: Evaluation, suite: Suite) -> bool:
@@ -300,7 +306,9 @@ def _check_scorers(suite: Suite, columns: tuple[str, ...]) -> None:
             Renderer(judge_recipe(scorer), (*columns, *JUDGE_COLUMNS))
 
 
-def _begin(runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None) -> Evaluation | None:
+def _begin(
+    runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None, *, is_partial: bool
+) -> Evaluation | None:
     if name is None and scheduled_for is not None:
         name = f"{suite.name}-{datetime.fromtimestamp(scheduled_for, UTC):%Y%m%dT%H%M%SZ}"
     recipe = suite.recipe(table="", table_digest="")
@@ -321,6 +329,7 @@ def _begin(runner: Runner, suite: Suite, name: str | None, scheduled_for: float 
             name=name,
             scheduled_for=scheduled_for,
             at=runner.clock(),
+            is_partial=is_partial,
             is_resumed=lambda unfinished: _is_of(unfinished, suite),
         )
 
@@ -333,7 +342,8 @@ def _make_main(
     advance: Callable[[int], None],
 ) -> Workload:
     try:
-        table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
+        whole = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
+        table = chosen_rows(whole, suite)
         recipe = suite.recipe(table=table.name, table_digest=table.digest())
         return ensure_workload(
             runner,

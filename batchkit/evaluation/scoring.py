@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.datasets.values import text_of
+from batchkit.evaluation.confusion import Confusion, confusion
 from batchkit.evaluation.judging import Judgements
-from batchkit.evaluation.scorers import DETAIL_CHARACTERS, NO_ANSWER, SCORER_ERROR, Judge, Score
+from batchkit.evaluation.scorers import (
+    DETAIL_CHARACTERS,
+    NO_ANSWER,
+    NO_EXPECTED,
+    SCORER_ERROR,
+    ChoiceScorer,
+    Judge,
+    Score,
+)
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 from batchkit.store.evaluations import RowOf, ScoreOf
@@ -24,6 +34,52 @@ if TYPE_CHECKING:
     from batchkit.store.evaluations import Evaluation
 
 _ROWS_PER_COMMIT = 500
+#: Of one arm, at most so many different pairs of an expected and an answered label are counted; the answers of others have no label.
+_MOST_PAIRS = 2_000
+_LABEL_CHARACTERS = 80
+
+
+class Scored(NamedTuple):
+    """The result of scoring: the number of failed answers, and the confusion matrices by scorer and arm (by prompt and model)."""
+
+    failed: int
+    confusions: dict[tuple[str, str, str], Confusion]
+
+
+class _Labels:
+    """Counts pairs of an expected and an answered label for each scorer of choices and arm."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite = suite
+        self._scorers = [scorer for scorer in suite.scorers if isinstance(scorer, ChoiceScorer)]
+        self._pairs: dict[tuple[str, str, str], Counter[tuple[str, str | None]]] = {}
+
+    def add(self, row: Mapping[str, Any], answer: RequestAnswer, scores: Mapping[str, Score]) -> None:
+        """Count an answer, if the scorer could score it; a failed one has no label."""
+        for scorer in self._scorers:
+            score = scores[scorer.label]
+            if score.value is None and score.reason != NO_ANSWER:
+                continue
+            column = scorer.expected or self._suite.expected
+            expected = _label(row.get(column or ""))
+            answered = None if score.value is None else expected if score.value == 1 else _label(scorer.given(answer))
+            pairs = self._pairs.setdefault((scorer.label, answer.prompt, answer.model), Counter())
+            pair = (expected, answered)
+            pairs[pair if pair in pairs or len(pairs) < _MOST_PAIRS else (expected, None)] += 1
+
+    def confusions(self) -> dict[tuple[str, str, str], Confusion]:
+        """Return the matrices."""
+        return {
+            arm: confusion(
+                [expected for (expected, _), count in pairs.items() for _ in range(count)],
+                [answered for (_, answered), count in pairs.items() for _ in range(count)],
+            )
+            for arm, pairs in self._pairs.items()
+        }
+
+
+def _label(value: Any) -> str:
+    return (jsonl.storable_text(text_of(value).strip().casefold()) or "")[:_LABEL_CHARACTERS]
 
 
 def score_answers(
@@ -33,8 +89,8 @@ def score_answers(
     *,
     relabelled: Mapping[str, Mapping[str, Any]] | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
-) -> int:
-    """Write the scores of a run whose workloads are finished; returns the number of failed answers.
+) -> Scored:
+    """Write the scores of a run whose workloads are finished.
 
     ``relabelled`` has other expected values for some rows: for the text of a row's key the columns that differ. ``advance`` gets the
     number of further scored rows. Raises ``ConfigurationError`` for a function that cannot be imported.
@@ -45,6 +101,7 @@ def score_answers(
     }
     rows = read_row_answers(runner, runner.find(evaluation.workload))
     failed = 0
+    labels = _Labels(suite)
     key = suite.dataset.key
     while chunk := list(islice(rows, _ROWS_PER_COMMIT)):
         if relabelled and key is not None:
@@ -52,17 +109,17 @@ def score_answers(
                 row.row.update(relabelled.get(_text(row.row[key]) or "", {}))
         failed += sum(answer.status != "succeeded" for row in chunk for answer in row.answers)
         # Before the transaction: a user's function may be slow.
-        found = [
-            ScoreOf(label, answer.seq, *_stored(_score(score, row.row, answer, suite.expected)))
-            for row in chunk
-            for answer in row.answers
-            for label, score in scorers.items()
-        ]
+        found: list[ScoreOf] = []
+        for row in chunk:
+            for answer in row.answers:
+                scores = {label: _score(score, row.row, answer, suite.expected) for label, score in scorers.items()}
+                labels.add(row.row, answer, scores)
+                found += [ScoreOf(label, answer.seq, *_stored(score)) for label, score in scores.items()]
         with runner.store.write() as connection:
             evaluations.add_rows(connection, evaluation.id, [_row(row, suite) for row in chunk])
             evaluations.add_scores(connection, evaluation.id, found)
         advance(len(chunk))
-    return failed
+    return Scored(failed, labels.confusions())
 
 
 def _score(
@@ -111,7 +168,9 @@ def _judge(
 ) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
     judgements = Judgements(runner, evaluation, judge)
 
-    def score(_row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
+    def score(row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
+        if not judge.is_judgeable(row):
+            return Score(None, NO_EXPECTED)
         said = judgements.score(answer.seq)
         if said is not None:
             return said

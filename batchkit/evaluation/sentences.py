@@ -9,7 +9,7 @@ from batchkit import formatting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchkit.evaluation.results import Change, EvaluationSummary, Scoring
+    from batchkit.evaluation.results import Change, EvaluationSummary, LabelFigures, Scoring
 
 _MESSAGE_CHARACTERS = 160
 _LEAST_P = 0.001
@@ -20,7 +20,7 @@ def p_text(p_value: float) -> str:
     return "<0.001" if p_value < _LEAST_P else f"{p_value:.3f}"
 
 
-def metric_name(of: Change | Scoring) -> str:
+def metric_name(of: Change | Scoring | LabelFigures) -> str:
     """Return the name of a metric: its scorer, model, prompt if it has a name of its own, and slice."""
     prompt = "" if of.prompt in {"", "prompt"} else f" with {of.prompt}"
     within = getattr(of, "slice", None)
@@ -102,3 +102,14 @@ def of_samples(found: EvaluationSummary) -> Iterator[str]:
             f"{spread.scorer} of {spread.model}: standard error {spread.error:.4f} with {spread.samples:.3g} samples of each row,"
             f" {spread.error_doubled:.4f} with twice as many, never below {spread.error_unlimited:.4f} with these rows"
         )
+
+
+def of_labels(found: EvaluationSummary) -> Iterator[str]:
+    """Yield precision, recall and F1 of each prompt and model by the scorers of choices, the mean of the classes."""
+    for figures in found.labels:
+        macro, classes = figures.confusion.macro, figures.confusion.classes
+        if len(classes) > 1 and macro.precision is not None and macro.recall is not None and macro.f1 is not None:
+            yield (
+                f"{metric_name(figures)}: precision {macro.precision:.3f}, recall {macro.recall:.3f}, F1 {macro.f1:.3f}"
+                f" (means of {len(classes):,} classes)"
+            )

@@ -81,6 +81,9 @@ class _SuitePart(BaseModel):
 class Dataset(_SuitePart):
     """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows.
 
+    ``subset`` takes so many of the rows at random (``subset_seed``), as many of each combination of the suite's slices as they
+    are frequent; the other rows are not asked about.
+
     ``cluster`` is the column that says which rows belong together: questions about one passage, of one user, of one conversation
     are easy or hard together, and count as one unit in intervals and tests. ``separator`` is the sign between the cells of CSV files.
     """
@@ -91,6 +94,8 @@ class Dataset(_SuitePart):
     key: str | None = None
     cluster: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    subset: int | None = Field(default=None, ge=1)
+    subset_seed: int = Field(default=0, ge=0)
 
 
 class Schedule(_SuitePart):
@@ -220,7 +225,10 @@ class Suite(_SuitePart):
         )
 
     def contradictions(self) -> Iterator[tuple[Place, str]]:
-        """Yield the contradictions between fields that are valid by themselves, each with its place."""
+        """Yield the contradictions between fields that are valid by themselves, and scorers that cannot run, each with its place.
+
+        Functions of the user's are imported for it, in processes of their own.
+        """
         if (self.prompt is None) == (not self.prompts):
             yield ("prompts",), "a suite has either `prompt`, or `prompts` by name"
         labels = [scorer.label for scorer in self.scorers]
@@ -260,6 +268,10 @@ class Suite(_SuitePart):
         has_own_text = getattr(scorer, "text", None) is not None
         if scorer.needs_expected and not has_own_text and (scorer.expected or self.expected) is None:
             yield where, f"{scorer.kind} compares with a column: name it in `expected`"
+        if scorer.needs_format is not None and self.answers.rules().format != scorer.needs_format:
+            yield where, f"{scorer.kind} needs `answers: {{format: {scorer.needs_format}}}`"
+        for inner, problem in scorer.contradictions():
+            yield (*where, *inner), problem
         if isinstance(scorer, Judge):
             rules = scorer.answers.rules()
             if rules.format not in {"choice", "number", "json"}:
@@ -281,10 +293,7 @@ class Suite(_SuitePart):
         ]
         named += [(("slices", place), column) for place, column in enumerate(self.slices)]
         for place, scorer in enumerate(self.scorers):
-            named.append((("scorers", place, "expected"), scorer.expected))
-            if isinstance(scorer, Judge) and scorer.human is not None:
-                named.append((("scorers", place, "human", "answer"), scorer.human.answer))
-                named.append((("scorers", place, "human", "label"), scorer.human.label))
+            named += [(("scorers", place, *inner), column) for inner, column in scorer.columns()]
         for where, column in named:
             if column is not None and column not in columns:
                 yield where, f"the table has no column {column!r}; it has: {', '.join(columns)}"

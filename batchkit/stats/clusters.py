@@ -60,8 +60,8 @@ def cluster_totals(values: NDArray[np.float64], clusters: Clusters) -> ClusterTo
     if numbered.size and not np.issubdtype(numbered.dtype, np.integer):
         raise ValueError("clusters must be whole numbers, one for each score")
     _, places = np.unique(numbered, return_inverse=True)
-    weighed = [np.bincount(places, weights=found) for found in (values, np.ones(values.size), values != 0)]
-    return ClusterTotals(*weighed)
+    ones = np.ones(values.size)
+    return ClusterTotals(*(np.bincount(places, weights).astype(np.float64) for weights in (values, ones, values != 0)))
 
 
 def effective_clusters(totals: ClusterTotals) -> float:

@@ -39,7 +39,7 @@ def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters |
         fall /= shares.width
         if not -1 < fall < 1:
             return 1.0 if fall > 0 else 0.0
-        return fall_test(shares.fell, shares.rose, shares.count, fall)
+        return fall_test(shares.fell, shares.rose, shares.pairs, fall)
     falls, sizes = _falls(pairs)
     if falls.size <= LARGEST_FLIPPED:
         return fall_p_value(fall_shares(falls, sizes), fall)
@@ -64,7 +64,7 @@ def fall_bound(before: Values, after: Values, level: float, clusters: Clusters |
         return None
     shares = _shares(pairs)
     if shares is not None:
-        return shares.width * largest_rejected_fall(shares.fell, shares.rose, shares.count, level)
+        return shares.width * largest_rejected_fall(shares.fell, shares.rose, shares.pairs, level)
     falls, sizes = _falls(pairs)
     if falls.size <= LARGEST_FLIPPED:
         lowest, highest = scale_of(pairs.before, pairs.after)
@@ -74,11 +74,11 @@ def fall_bound(before: Values, after: Values, level: float, clusters: Clusters |
 
 
 class _Shares(NamedTuple):
-    """As many pairs fell and rose across a scale of this width, of ``count``."""
+    """As many pairs fell and rose across a scale of this width, of ``pairs``."""
 
     fell: float
     rose: float
-    count: int
+    pairs: int
     width: float
 
 

@@ -64,10 +64,10 @@ def fall_shares(falls: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArr
     A flip of the differences, shifted by a fall, is as low as the differences themselves if its flipped part fell by no more
     than that. So these means answer for every fall at once.
     """
+    both = np.column_stack([falls, sizes])
     found = []
     for flipped in _flipped(falls.size):
-        pairs = flipped @ sizes
-        fell = flipped @ falls
+        fell, pairs = (flipped @ both).T
         # A combination that flips nothing is as low as itself.
         found.append(np.divide(fell, pairs, out=np.full(fell.shape, -math.inf), where=pairs > 0))
     return np.concatenate(found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import delete, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from batchkit.store.rows import columns_for
@@ -93,17 +93,27 @@ def begin(
     name: str | None,
     scheduled_for: float | None,
     at: float,
+    is_partial: bool = False,
     is_resumed: Callable[[Evaluation], bool] = lambda _unfinished: False,
 ) -> Evaluation | None:
     """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process inserted it first: read again.
 
-    A run without a name and a time is the next one only while there is no unfinished one that ``is_resumed`` instead.
+    A run that ``is_partial`` is outside the series, and called ``SUITE.partial-N``. A run without a name and a time is the next one
+    only while there is no unfinished one that ``is_resumed`` instead.
     """
-    if name is None and scheduled_for is None and any(map(is_resumed, unfinished(connection, suite))):
+    is_next = name is None and scheduled_for is None
+    if is_next and any(map(is_resumed, unfinished(connection, suite, is_partial=is_partial))):
         return None
-    last = select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
-    number = connection.execute(last).scalar_one() + 1
-    called = name or f"{suite}-{number}"
+    number: int | None = None
+    if is_partial:
+        others = select(func.count()).where(
+            evaluations.c.suite == suite, evaluations.c.number.is_(None), evaluations.c.derived_from.is_(None)
+        )
+        called = name or f"{suite}.partial-{connection.execute(others).scalar_one() + 1}"
+    else:
+        last = select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
+        number = connection.execute(last).scalar_one() + 1
+        called = name or f"{suite}-{number}"
     values = {
         "suite": suite,
         "number": number,
@@ -168,12 +178,13 @@ def scheduled(connection: Connection, suite: str, scheduled_for: float) -> Evalu
     return _first(connection, evaluations.c.suite == suite, evaluations.c.scheduled_for == scheduled_for)
 
 
-def unfinished(connection: Connection, suite: str) -> list[Evaluation]:
-    """Read the unfinished runs of a suite's series that were not begun by a schedule, newest first."""
+def unfinished(connection: Connection, suite: str, *, is_partial: bool = False) -> list[Evaluation]:
+    """Read the unfinished runs of a suite's series, or the partial ones, that were not begun by a schedule, newest first."""
     conditions = (
         evaluations.c.suite == suite,
         evaluations.c.scheduled_for.is_(None),
-        evaluations.c.number.is_not(None),
+        evaluations.c.number.is_(None) if is_partial else evaluations.c.number.is_not(None),
+        evaluations.c.derived_from.is_(None),
         RUNNING,
     )
     return list(_read(connection, *conditions, order=evaluations.c.id.desc()))
@@ -303,3 +314,54 @@ def _read(connection: Connection, *conditions: Any, order: Any, limit: int | Non
             derived_from=row.derived_from,
             fully_scored=bool(row.fully_scored),
         )
+
+
+def newest(connection: Connection, suite: str | None = None, *, limit: int) -> list[Evaluation]:
+    """Read the last ``limit`` runs that were begun, of one suite or of all, oldest first; also those outside the series."""
+    conditions = () if suite is None else (evaluations.c.suite == suite,)
+    found = list(_read(connection, *conditions, order=evaluations.c.id.desc(), limit=limit))
+    return found[::-1]
+
+
+class RunOf(NamedTuple):
+    """The run that a workload belongs to; ``workload`` is the one with the run's answers, ``verdict`` is None until it is finished."""
+
+    run: str
+    suite: str
+    verdict: str | None
+    workload: str
+
+
+def runs_with_workloads(connection: Connection, workload: str | None = None) -> list[RunOf]:
+    """Read the runs and the workloads of their answers, oldest first; with ``workload`` only those that it may belong to.
+
+    The workload of a judge is called like that of the answers, with a dot and the judge's name behind.
+    """
+    query = (
+        select(evaluations.c.name, evaluations.c.suite, evaluations.c.verdict, evaluations.c.workload)
+        .where(evaluations.c.derived_from.is_(None))
+        .order_by(evaluations.c.id)
+    )
+    if workload is not None:
+        main = evaluations.c.workload
+        is_judged = func.substr(workload, 1, func.length(main) + 1) == main + "."
+        query = query.where(or_(main == workload, is_judged))
+    return [RunOf(*row) for row in connection.execute(query)]
+
+
+def scores_between(
+    connection: Connection, evaluation_id: int, scorer: str, *, first: int, last: int
+) -> dict[int, ScoreOf]:
+    """Read the scores of one scorer for the answers ``first`` to ``last`` (included), by their place."""
+    query = select(*columns_for(ScoreOf, scores)).where(
+        scores.c.evaluation_id == evaluation_id, scores.c.scorer == scorer, scores.c.seq.between(first, last)
+    )
+    return {row.seq: ScoreOf._make(row) for row in connection.execute(query)}
+
+
+def labels_between(connection: Connection, evaluation_id: int, *, first: int, last: int) -> dict[int, str | None]:
+    """Read the expected values of the rows ``first`` to ``last`` (included, from 1) of a run, by their number (see ``RowOf``)."""
+    query = select(evaluation_rows.c.number, evaluation_rows.c.labels).where(
+        evaluation_rows.c.evaluation_id == evaluation_id, evaluation_rows.c.number.between(first, last)
+    )
+    return {row.number: row.labels for row in connection.execute(query)}

@@ -9,6 +9,7 @@ from batchkit.doctor import Finding, Level
 from batchkit.files import jsonl
 from batchkit.models import BatchProblem
 from batchkit.steps.split_plan import SplitPlan
+from batchkit.store.evaluations import RunOf
 from batchkit.store.runners import RunnerRow
 from tests.cli.snapshots import NOW, batch, finished, snapshot, workload
 
@@ -113,13 +114,24 @@ def written(value):
 
 def test_the_status_of_one_workload_is_stable():
     """``status NAME --json`` is the workload, preceded by a schema version."""
-    assert written(machine.status_of_one(shown())) == {"schema_version": 1, **WORKLOAD}
+    assert written(machine.status_of_one(shown())) == {"schema_version": 1, **WORKLOAD, "evaluation": None}
 
 
 def test_the_status_of_all_is_a_list():
     """``status --json`` is a list of the same objects."""
-    assert written(machine.status_of_all([shown()])) == {"schema_version": 1, "workloads": [WORKLOAD]}
+    one = {**WORKLOAD, "evaluation": None}
+    assert written(machine.status_of_all([shown()])) == {"schema_version": 1, "workloads": [one]}
     assert written(machine.status_of_all([])) == {"schema_version": 1, "workloads": []}
+
+
+def test_the_status_names_the_run_that_a_workload_belongs_to():
+    """A run without a verdict is unfinished."""
+    name = shown().workload.name
+    for verdict, told in (("passed", "passed"), (None, "unfinished")):
+        run = RunOf("reviews-1", "reviews", verdict, name)
+        expected = {"run": "reviews-1", "suite": "reviews", "verdict": told}
+        assert machine.status_of_one(shown(), run)["evaluation"] == expected
+        assert machine.status_of_all([shown()], {name: run})["workloads"][0]["evaluation"] == expected
 
 
 def test_runners_and_the_stop_reason_are_included():

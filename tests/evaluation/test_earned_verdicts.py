@@ -10,10 +10,12 @@ from sqlalchemy import text
 
 from batchkit.emulator import Scenario
 from batchkit.emulator.faults.lines import FailLines
+from batchkit.emulator.scenarios.scenario import Reply
 from batchkit.errors import InputInvalid, UnknownWorkload, UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import find_run, scored_rows, summary
+from batchkit.evaluation.scorers import ChoiceScorer, Score
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.store import evaluations
@@ -41,10 +43,23 @@ answers:
   schema: {type: object, properties: {label: {enum: [positive, negative]}}, required: [label], additionalProperties: false}
 expected: label
 scorers:
-  - {kind: python, name: acc, function: "tests.evaluation.user_scorers:moody"}
+  - {kind: choice, name: acc, field: label}
 alarms:
   - {scorer: acc, fall: 0.05}
 """
+
+
+def set_mood(monkeypatch, mood):
+    """Make the scorer of ``OWN`` fail on all answers or on the first ones of a run, or give each the same score."""
+    calls = []
+
+    def compare(_self, _given, _truth):
+        calls.append(1)
+        if mood == "fails" or (mood.startswith("fails on ") and len(calls) <= int(mood.rsplit(maxsplit=1)[-1])):
+            raise KeyError("renamed")
+        return Score(0.0 if mood == "says 0" else 1.0)
+
+    monkeypatch.setattr(ChoiceScorer, "_compare", compare)
 
 
 def scorings(found, scorer):
@@ -74,13 +89,13 @@ def test_a_night_without_scores_is_unscored_and_no_baseline(sqlite_harness, tmp_
     """It says how many were scored and the commonest error; the next night is compared with the one before it."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 10, OWN)
     assert night(runner, file).verdict == "first"
-    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
+    set_mood(monkeypatch, "fails")
     broken = night(runner, file)
     assert broken.verdict == "unscored"
     scoring = scorings(broken, "acc")[SMALL]
     assert (scoring.answers, scoring.scored, scoring.errors, scoring.is_enough) == (10, 0, 10, False)
     assert (scoring.commonest_error, scoring.commonest_count) == ("KeyError: 'renamed'", 10)
-    monkeypatch.setenv("MOOD_OF_SCORER", "says 0")
+    set_mood(monkeypatch, "says 0")
     found = night(runner, file)
     assert (found.previous, found.verdict) == ("own-1", "regressed")
 
@@ -90,18 +105,49 @@ def test_a_night_without_scores_is_unscored_and_no_baseline(sqlite_harness, tmp_
 )
 def test_enough_of_the_labelled_answers_must_be_scored(sqlite_harness, tmp_path, monkeypatch, failing, least, verdict):
     """The share is that of the suite, of the answers whose rows have an expected value."""
-    monkeypatch.setenv("MOOD_OF_SCORER", f"fails on {failing}")
+    set_mood(monkeypatch, f"fails on {failing}")
     found = night(sqlite_harness.runner, reviews_suite(tmp_path, 10, f"{OWN}\nmin_scored: {least}\n"))
     assert scorings(found, "acc")[SMALL].errors == failing
     assert found.verdict == verdict
 
 
+def test_a_judge_whose_answers_are_all_invalid_has_scored_nothing(open_harness_on_sqlite, tmp_path):
+    """Its failed requests are a lack of scores, with what is wrong with them."""
+    harness = open_harness_on_sqlite(replies=(Reply(match="Is this fair", content="who knows"),))
+    judged = REVIEWS.replace(
+        "alarms:",
+        """  - kind: judge
+    model: openai/gpt-oss-120b
+    prompt: "Is this fair? {{ text }}: {{ model_answer }}"
+    answers: {choices: [fair, unfair], tries: 1}
+    scores: {fair: 1, unfair: 0}
+alarms:
+  - {scorer: judge, fall: 0.05}""",
+    )
+    found = night(harness.runner, reviews_suite(tmp_path, 3, judged))
+    assert found.verdict == "unscored"
+    scoring = scorings(found, "judge")[SMALL]
+    assert (scoring.scored, scoring.errors) == (0, 3)
+    assert scoring.commonest_error is not None
+    assert scoring.commonest_error.startswith("the judge: answer_")
+
+
+def test_a_run_whose_suite_cannot_be_read_is_compared_with_nothing(sqlite_harness, tmp_path):
+    """It was written by another version; the new run is scored all the same."""
+    runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 4)
+    night(runner, file)
+    with runner.store.write() as connection:
+        connection.execute(text("UPDATE evaluations SET definition = '{}'"))
+    found = night(runner, file)
+    assert (found.verdict, found.previous) == ("incomparable", "reviews-1")
+    assert "cannot read" in found.notes[0]
+    assert means(found)[SMALL] == 1.0
+
+
 def test_a_scorer_that_nothing_watches_decides_no_verdict(sqlite_harness, tmp_path, monkeypatch):
     """Its lack is told all the same. In a suite without alarms every scorer decides."""
-    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
-    beside = OWN.replace(
-        "alarms:\n  - {scorer: acc,", "  - {kind: choice, field: label}\nalarms:\n  - {scorer: choice,"
-    )
+    set_mood(monkeypatch, "fails")
+    beside = OWN.replace("alarms:\n  - {scorer: acc,", "  - {kind: exact, field: label}\nalarms:\n  - {scorer: exact,")
     found = night(sqlite_harness.runner, reviews_suite(tmp_path, 6, beside))
     assert found.verdict == "first"
     assert [(one.scorer, one.is_watched) for one in found.scorings if not one.is_enough] == [("acc", False)]
@@ -314,7 +360,7 @@ def test_a_baseline_of_the_suite_that_does_not_exist_is_refused(sqlite_harness, 
 def test_a_run_without_scores_is_no_named_baseline(sqlite_harness, tmp_path, monkeypatch):
     """It would compare nothing."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 4, OWN)
-    monkeypatch.setenv("MOOD_OF_SCORER", "fails")
+    set_mood(monkeypatch, "fails")
     night(runner, file)
     with pytest.raises(UsageError, match="has scores for too few answers"):
         runs.begin(runner, file, against="own-1")

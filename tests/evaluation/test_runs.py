@@ -134,7 +134,7 @@ def test_two_commands_that_begin_at_once_share_one_run(open_harness, tmp_path, m
     file = reviews_suite(tmp_path, 3)
     look = runs._referred_run
     results = [None, None]
-    monkeypatch.setattr(runs, "_referred_run", lambda *asked: results.pop() if results else look(*asked))
+    monkeypatch.setattr(runs, "_referred_run", lambda *asked, **how: results.pop() if results else look(*asked, **how))
     first, second = runs.begin(harness.runner, file), runs.begin(harness.open_runner(), file)
     assert first == second
     assert [found.name for found in open_runs(harness.runner)] == [first.name]
@@ -186,8 +186,10 @@ def test_collecting_finishes_runs_that_are_ready_and_leaves_the_rest(sqlite_harn
 def test_scorers_that_cannot_work_are_told_before_anything_is_paid_for(sqlite_harness, tmp_path, before, after, said):
     """A judge's prompt and a function of the user's are looked at when the run begins."""
     text = REVIEWS.replace("alarms:", JUDGED.strip("\n")).replace(before, after)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError) as raised:
         runs.begin(sqlite_harness.runner, reviews_suite(tmp_path, 3, text))
+    problems = getattr(raised.value, "problems", ())
+    assert said in f"{raised.value.message} {' '.join(map(str, problems))}"
     assert open_runs(sqlite_harness.runner) == []
 
 
@@ -328,3 +330,24 @@ def test_values_of_any_type_are_expected_sliced_and_judged(open_harness_on_sqlit
     assert [(row["note"], row["label"]) for row in asked] == [({"x": 1}, "2.50"), (None, "neg")]
     worst = worst_scored(runner, runner.find(found.workload_names[0]), found.run, limit=2)
     assert {row.expected.text for row in worst if row.expected} == {"2.50", "10.00"}
+
+
+def test_labels_have_a_confusion_matrix(open_harness, tmp_path):
+    """What was expected against what was answered, for each model: a matrix, and precision, recall and F1 of the classes."""
+    broken = frozenset({"r0:gpt-oss-20b:1"})
+    harness = open_harness(FailLines(custom_ids=broken, status=400), wrong(0.5))
+    found = night(harness.runner, reviews_suite(tmp_path, 24))
+    figures = {one.model: one.confusion for one in found.labels}
+    assert figures[LARGE].classes == figures[SMALL].classes
+    assert set(figures[LARGE].classes) == {"positive", "negative"}
+    assert [row[:2] for row in figures[LARGE].counts] == [
+        (row.support if place == 0 else 0, row.support if place == 1 else 0)
+        for place, row in enumerate(figures[LARGE].per_class)
+    ]
+    assert (figures[LARGE].macro.f1, figures[LARGE].unanswered) == (1.0, 0)
+    small = figures[SMALL]
+    assert (small.rows, small.unanswered) == (24, 1)
+    assert small.accuracy == pytest.approx(means(found)[SMALL])
+    wrongs = sum(small.counts[row][column] for row in range(2) for column in range(2) if row != column)
+    assert wrongs == 23 - round(24 * means(found)[SMALL])
+    assert summary(harness.runner, found.run) == found

@@ -17,7 +17,7 @@ from tests.evaluation.scored import score, scorer_of
         ("Answer: B", "B"), ("**Answer:** B", "B"), ("**B)** because A is wrong", "B"), ("B. Berlin", "B"), ("(B) Berlin", "B"),
         ("The answer is (C).", "C"), ("The correct answer is D because A is not right.", "D"), ("answer is b", "B"),
         ("Let me see. A is wrong. B is wrong. So the answer must be D.", "D"), ("The answer is A. No, wait: the answer is C.", "C"),
-        ("Option A is wrong. Option B is wrong. Option C is right.", "C"), ("Option C is right; option D is wrong.", "C"),
+        ("Option A is wrong. Option B is wrong. Option C is right.", "C"), ("Option C is right; option D is wrong.", "C"), ("Answer choice (B) is correct. Answer choice (A) is incorrect.", "B"),
         ("I think B is right", "B"), ("I choose A", "A"), ("A is right", "A"), ("Thus the best option is likely **B**.", "B"),
         ('{"answer": "B"}', "B"), ("C\n\nExplanation: D is too long.", "C"), ("\u7b54\u6848\u662fB\u3002", "B"), ("The answer is:\n\nE", "E"),
         ("First \\boxed{A}, then corrected to \\boxed{B}", "B"), ("Between A and B.\nAnswer: B", "B"), ("> C) the third", "C"),
@@ -32,7 +32,7 @@ def test_the_stated_letter_is_read(text, letter):
     ("text", "problem"),
     [
         ("", "no letter"), ("Berlin", "no letter"), ("K", "no letter"), ("A dog", "no letter"), ("The answer is a bit unclear", "no letter"),
-        ("Answer: A dog", "no letter"), ("The answer is not B.", "no letter"), ("I am not sure", "no letter"), ("GPT-B", "no letter"),
+        ("Answer: A dog", "no letter"), ("The answer is not B.", "no letter"), ("I am not sure", "no letter"), ("Answer: B isn't it", "no letter"), ("GPT-B", "no letter"),
         ("Answer: A or B", "ambiguous: A, B"), ("A and C", "ambiguous: A, C"), ("The answer is B/C", "ambiguous: B, C"),
         ("A) one\nB) two", "ambiguous: A, B"), ("Both A and B", "ambiguous: A, B"), ("ABC", "no letter"), ("Answer: (a) or (b)", "ambiguous"),
     ],

@@ -142,6 +142,7 @@ def test_integers_of_any_size_are_compared():
     large = 10**5000
     config = {"kind": "number", "relative": 0}
     assert [score(config, large, truth).value for truth in (large, large + 1)] == [1, 0]
+    assert read_number("-" + "1" * 40, "whole") == -int("1" * 40)
 
 
 def test_a_float_has_the_digits_of_its_text():
@@ -170,8 +171,11 @@ def test_one_sign_cannot_mean_two_things():
 def test_long_texts_are_searched_at_their_ends():
     """The number at the edge of what is searched is whole or not read."""
     long = "7 " + "word " * SEARCHED_CHARACTERS + "8"
-    assert (read_number(long, "first"), read_number(long, "last"), read_number(long, "whole")) == (7, 8, None)
+    assert [read_number(long, "first"), read_number(long, "last")] == [7, 8]
+    assert read_number(long, "whole") is None
     assert read_number("9" * 10_000_000, "last") is None
+    assert read_number("x" * (SEARCHED_CHARACTERS - 3) + " 12345", "first") is None
+    assert read_number("12345 " + "x" * (SEARCHED_CHARACTERS - 3), "last") is None
     cut = "x " + "1" * 5 + "," + "2" * (SEARCHED_CHARACTERS - 3)
     assert read_number(cut, "last") is None
 

@@ -58,11 +58,3 @@ def said(_row, answer):
         "list": [1],
         "huge": 10**400,
     }[answer.value]
-
-
-def moody(row, _answer):
-    """Give a fixed score, or fail on all or on the first rows, as the environment says."""
-    mood = os.environ.get("MOOD_OF_SCORER", "says 1")
-    if mood == "fails" or (mood.startswith("fails on ") and int(row["id"][1:]) < int(mood.rsplit(maxsplit=1)[-1])):
-        raise KeyError("renamed")
-    return 0.0 if mood == "says 0" else 1.0

@@ -177,7 +177,8 @@ def test_the_level_of_a_fall_holds_by_cluster(clusters, is_even, times):
     alarms = 0
     for _ in range(times):
         numbers = cluster_numbers(random, clusters, is_even=is_even)
-        comparison = compare_pairs(*two_nights(random, numbers, 0.5, (0.85, 0.85)), numbers)
+        before, after = two_nights(random, numbers, 0.5, (0.85, 0.85))
+        comparison = compare_pairs(before, after, numbers)
         alarms += comparison is not None and comparison.fall_p_value < 0.05
     assert alarms / times <= 0.05 + slack
 
@@ -187,7 +188,8 @@ def test_the_level_of_a_fall_holds_by_cluster(clusters, is_even, times):
     [
         (8, 300),
         (40, 300),
-        *(pytest.param(rows, SLOW, marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]) for rows in (8, 40, 300)),
+        *(pytest.param(rows, SLOW, marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]) for rows in (8, 40)),
+        pytest.param(300, 1_000, marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]),
     ],
 )
 def test_the_level_of_a_fall_holds_for_graded_scores(rows, times):
@@ -208,7 +210,8 @@ def test_the_level_of_a_fall_holds_for_graded_scores(rows, times):
 def test_ignored_clusters_would_hold_the_truth_far_too_seldom():
     """Sixty passages whose five questions are alike: the interval of independent questions misses the truth more often than one in ten."""
     random = np.random.default_rng(3)
-    naive, clustered = [], []
+    naive: list[tuple[float, float]] = []
+    clustered: list[tuple[float, float]] = []
     for _ in range(400):
         numbers = cluster_numbers(random, 60)
         values = right(latent(random, numbers, 0.64), 0.8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -112,7 +114,7 @@ def test_clusters_with_equal_means_count_as_one_value_each():
 
 def test_values_that_are_no_scores_are_refused():
     """Each mistake is named."""
-    for values, clusters, message in (
+    mistakes: Any = (
         ([0.5, float("nan")], None, "finite"),
         ([0.5, float("inf")], None, "finite"),
         ([[0.5], [0.4]], None, "list"),
@@ -120,7 +122,8 @@ def test_values_that_are_no_scores_are_refused():
         ([], [1], "same length"),
         ([0.5, 0.4], [1.0, float("nan")], "whole numbers"),
         ([0.5, 0.4], ["a", "b"], "whole numbers"),
-    ):
+    )
+    for values, clusters, message in mistakes:
         with pytest.raises(ValueError, match=message):
             mean_interval(values, clusters)
     assert mean_interval([], []) is None

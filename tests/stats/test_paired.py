@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from batchkit.stats.falls import fall_beyond
 from batchkit.stats.flips import LARGEST_FLIPPED, flip_p_values
 from batchkit.stats.paired import compare_pairs, holm
 from batchkit.stats.paired_shares import fall_bounds
@@ -155,12 +158,13 @@ def test_random_flips_agree_with_all_of_them():
 
 def test_scores_that_cannot_be_paired_are_refused():
     """Each mistake is named."""
-    for before, after, clusters, message in (
+    mistakes: Any = (
         ([1.0], [1.0, 0.0], None, "the same length"),
         ([1.0, 0.0], [1.0, 0.0], [1], "the same length"),
         ([float("nan")], [1.0], None, "finite"),
         ([1.0], [1.0], [1.5], "whole numbers"),
-    ):
+    )
+    for before, after, clusters, message in mistakes:
         with pytest.raises(ValueError, match=message):
             compare_pairs(before, after, clusters)
 
@@ -185,3 +189,21 @@ def test_corrected_p_values_are_those_of_the_library(seed):
     p_values = [*random.random(6) ** 4, 0.0, 1.0, 0.02, 0.02]
     random.shuffle(p_values)
     assert holm(p_values) == pytest.approx(list(multitest.multipletests(p_values, method="holm")[1]), abs=1e-15)
+
+
+def test_equal_differences_count_on_the_scale_of_the_scores():
+    """Scores of 1 to 5 have the bounds of scores five times smaller, times five; so has the test of an accepted fall."""
+    large, small = compare_pairs([5.0] * 8, [4.0] * 8), compare_pairs([1.0] * 8, [0.8] * 8)
+    assert large is not None
+    assert small is not None
+    assert (large.low, large.high) == pytest.approx((5 * small.low, 5 * small.high))
+    assert fall_beyond([5.0] * 8, [4.0] * 8, 0.5) == pytest.approx(fall_beyond([1.0] * 8, [0.8] * 8, 0.1))
+
+
+def test_alike_pairs_widen_the_bounds_of_right_answers():
+    """Twenty passages of five questions that changed together say little more than twenty questions."""
+    before, after = np.ones(100), np.repeat([0.0] * 4 + [1.0] * 16, 5)
+    together, apart = compare_pairs(before, after, np.arange(100) // 5), compare_pairs(before, after)
+    assert together is not None
+    assert apart is not None
+    assert together.high - together.low > 1.8 * (apart.high - apart.low)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render.bar import Shares, StateBar, StateLegend
+from batchkit.cli.render.machine import NO_RUNS
 from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
@@ -21,7 +22,7 @@ from batchkit.engine.progress import WorkloadState
 from batchkit.models import BatchStatus, ShardState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
     from rich.spinner import Spinner
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.models import FailureReason, Trouble
     from batchkit.steps.split_plan import SplitPlan
+    from batchkit.store.evaluations import RunOf
     from batchkit.store.events import Event
 
 _TOP_FAILURES = 5
@@ -50,6 +52,7 @@ _NOT_SPLIT = {
     WorkloadState.SPLITTING: "cutting the input into shards",
     WorkloadState.INTERRUPTED: "its split was interrupted",
 }
+_VERDICT_STYLES = {"regressed": "bold red", "unscored": "bold red", "incomparable": "yellow"}
 _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
@@ -78,8 +81,8 @@ def live_panel(progress: Progress, moment: Moment, spinner: Spinner) -> Renderab
     return _panel(progress, rows, moment)
 
 
-def status_view(progress: Progress) -> RenderableType:
-    """Return the full output of ``status NAME``."""
+def status_view(progress: Progress, run: RunOf | None = None) -> RenderableType:
+    """Return the full output of ``status NAME``; ``run`` is the evaluation run that it belongs to."""
     workload = progress.workload
     end = _ended_at(progress)
     moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
@@ -90,6 +93,8 @@ def status_view(progress: Progress) -> RenderableType:
         rows.append(
             ("what to do", Text("the same command begins the split anew; `batchkit clean` deletes what there is"))
         )
+    if run is not None:
+        rows.append(("evaluation", run_text(run)))
     rows.append(("input", Text(workload.source)))
     rows.append(("created", Text(f"{formatting.moment(workload.created_at)} UTC")))
     limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
@@ -117,12 +122,26 @@ def history_table(events: Sequence[Event]) -> Table:
     return table
 
 
-def overview(snapshots: Sequence[Progress]) -> RenderableType:
-    """Return a table of all workloads, one line each."""
-    return Overview(snapshots, style_of=_STATE_STYLES.__getitem__, shares_of=_shares)
+def overview(snapshots: Sequence[Progress], runs: Mapping[str, RunOf] = NO_RUNS) -> RenderableType:
+    """Return a table of all workloads, one line each; ``runs`` are evaluation runs by the names of their workloads."""
+    verdicts = {name: verdict_text(run) for name, run in runs.items()}
+    return Overview(snapshots, style_of=_STATE_STYLES.__getitem__, shares_of=_shares, verdicts=verdicts)
 
 
-def status_list(snapshots: Sequence[Progress]) -> RenderableType:
+def verdict_text(run: RunOf) -> Text:
+    """Return the verdict of a run, unfinished until it has one."""
+    verdict = run.verdict or "unfinished"
+    return Text(verdict, style=_VERDICT_STYLES.get(verdict, ""))
+
+
+def run_text(run: RunOf) -> Text:
+    """Return a run with its suite and its verdict."""
+    return Text.assemble(
+        formatting.printable(run.run), ": ", verdict_text(run), f" (suite {formatting.printable(run.suite)})"
+    )
+
+
+def status_list(snapshots: Sequence[Progress], runs: Mapping[str, RunOf] = NO_RUNS) -> RenderableType:
     """Return the output of ``status`` without a name: a line per workload, and what each open workload waits for."""
     lines = []
     for progress in snapshots:
@@ -134,7 +153,7 @@ def status_list(snapshots: Sequence[Progress]) -> RenderableType:
             known = situation.news_text(progress)
             figures = f"; {known}" if known else ""
             lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
-    return Group(overview(snapshots), *lines)
+    return Group(overview(snapshots, runs), *lines)
 
 
 def attention_table(progress: Progress) -> Table:

@@ -168,6 +168,7 @@ def first_words(found: EvaluationSummary) -> Iterator[Text]:
 
 def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
     """Return the result of the run, line by line."""
+    yield from map(Text, sentences.of_labels(found))
     yield from map(Text, sentences.between_arms(found))
     yield from map(Text, sentences.of_samples(found))
     for agreed in found.judge_agreement:

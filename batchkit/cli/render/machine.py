@@ -1,7 +1,7 @@
 """What ``--json`` prints: the shapes that scripts depend on.
 
 A workload is the same object everywhere. ``status NAME`` prints it with ``schema_version`` in front, ``status`` prints
-``{"schema_version", "workloads": [...]}``, and ``run``, ``submit``, ``watch NAME``, ``cancel`` and ``resubmit`` print it with
+``{"schema_version", "workloads": [...]}``, both with the ``evaluation`` of each workload, and ``run``, ``submit``, ``watch NAME``, ``cancel`` and ``resubmit`` print it with
 ``schema_version``, ``exit_code`` and ``output`` (the exported file or null). ``watch`` without a name prints
 ``{"schema_version", "exit_code", "workloads": [...]}``. Keys may be added under the same version;
 removing one, or changing its meaning, needs a new version. Times are Unix seconds or null.
@@ -9,14 +9,15 @@ removing one, or changing its meaning, needs a new version. Times are Unix secon
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from batchkit.cli.render.priced import estimate_for_machines
 from batchkit.engine import situation
 from batchkit.models import ShardState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from batchkit.annotation.estimate import Estimate
@@ -25,19 +26,32 @@ if TYPE_CHECKING:
     from batchkit.engine.situation import Waiting
     from batchkit.models import Batch
     from batchkit.steps.split_plan import SplitPlan
+    from batchkit.store.evaluations import RunOf
     from batchkit.store.runners import RunnerRow
 
 SCHEMA_VERSION = 1
+NO_RUNS: Final[Mapping[str, RunOf]] = MappingProxyType({})
 
 
-def status_of_one(progress: Progress) -> dict[str, Any]:
-    """Return the JSON of ``status NAME``."""
-    return {"schema_version": SCHEMA_VERSION, **workload(progress)}
+def status_of_one(progress: Progress, run: RunOf | None = None) -> dict[str, Any]:
+    """Return the JSON of ``status NAME``; ``run`` is the evaluation run that it belongs to."""
+    return {"schema_version": SCHEMA_VERSION, **workload(progress), "evaluation": _evaluation(run)}
 
 
-def status_of_all(snapshots: Sequence[Progress]) -> dict[str, Any]:
-    """Return the JSON of ``status``; the oldest workload comes first."""
-    return {"schema_version": SCHEMA_VERSION, "workloads": [workload(progress) for progress in snapshots]}
+def status_of_all(snapshots: Sequence[Progress], runs: Mapping[str, RunOf] = NO_RUNS) -> dict[str, Any]:
+    """Return the JSON of ``status``; the oldest workload comes first. ``runs`` are evaluation runs by the names of their workloads."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "workloads": [
+            {**workload(progress), "evaluation": _evaluation(runs.get(progress.workload.name))}
+            for progress in snapshots
+        ],
+    }
+
+
+def _evaluation(run: RunOf | None) -> dict[str, Any] | None:
+    """Return the run that a workload belongs to, null for any other workload; ``verdict`` is unfinished until it has one."""
+    return None if run is None else {"run": run.run, "suite": run.suite, "verdict": run.verdict or "unfinished"}
 
 
 def outcome(progress: Progress, *, exit_code: int, output: Path | None) -> dict[str, Any]:

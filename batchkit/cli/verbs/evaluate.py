@@ -64,6 +64,27 @@ DryRun = Annotated[
         help="Show the first requests, what all would cost, and the smallest fall that these rows can find; send nothing.",
     ),
 ]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        help="Ask about the first N rows only; such a run is outside the suite's series.",
+        show_default=False,
+    ),
+]
+Subset = Annotated[
+    int | None,
+    typer.Option(
+        "--subset",
+        metavar="N",
+        help="Ask about N rows at random, of each slice in proportion; such a run is outside the suite's series.",
+        show_default=False,
+    ),
+]
+SubsetSeed = Annotated[
+    int, typer.Option("--subset-seed", metavar="S", help="Which rows --subset takes: the same number, the same rows.")
+]
 Deploy = Annotated[
     Path | None,
     typer.Option(
@@ -88,6 +109,9 @@ def evaluate(
     against: Against = None,
     submit_only: SubmitOnly = False,
     report: Report = None,
+    limit: Limit = None,
+    subset: Subset = None,
+    subset_seed: SubsetSeed = 0,
     rescore: Rescore = None,
     dry_run: DryRun = False,
     deploy: Deploy = None,
@@ -108,23 +132,29 @@ def evaluate(
         batchkit eval suites/reviews.yaml
         batchkit eval suites/reviews.yaml --against reviews-7 --report reviews.html
         batchkit eval suites/reviews.yaml --dry-run
+        batchkit eval suites/reviews.yaml --subset 50
         batchkit eval suites/reviews.yaml --rescore reviews-7
         batchkit eval --deploy suites --pool batchkit
     """
     from batchkit.datasets import require_extra  # noqa: PLC0415 - --help need not wait for the database and the provider
 
     require_extra()
+    rows = (limit, subset, subset_seed)
     match suite, deploy:
         case Path(), None if dry_run:
             if rescore is not None:
                 raise UsageError("--dry-run and --rescore contradict each other", hint="leave out one of them")
-            raise typer.Exit(_preview(suite, cut, flags))
+            raise typer.Exit(_preview(suite, rows, cut, flags))
         case Path(), None if rescore is not None:
-            if run is not None or against is not None or submit_only:
-                raise UsageError("--rescore asks nothing: leave out --run, --against and --submit-only")
+            if run is not None or against is not None or submit_only or limit is not None or subset is not None:
+                raise UsageError(
+                    "--rescore asks nothing: leave out --run, --against, --submit-only, --limit and --subset"
+                )
             raise typer.Exit(_rescore(suite, rescore, report, cut, flags))
         case Path(), None:
-            raise typer.Exit(_evaluate(suite, run, against, report, is_submit_only=submit_only, cut=cut, flags=flags))
+            raise typer.Exit(
+                _evaluate(suite, run, against, report, rows=rows, is_submit_only=submit_only, cut=cut, flags=flags)
+            )
         case None, Path():
             _deploy(deploy, pool)
         case _:
@@ -139,11 +169,12 @@ def _evaluate(
     against: str | None,
     page: Path | None,
     *,
+    rows: tuple[int | None, int | None, int],
     is_submit_only: bool,
     cut: CutFlags,
     flags: DriveFlags,
 ) -> int:
-    from batchkit.api.evaluations import evaluate_suite  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api.evaluations import PartOfRows, evaluate_suite  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
     from batchkit.cli.render import evaluated  # noqa: PLC0415 - as above
     from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
@@ -156,6 +187,7 @@ def _evaluate(
             run=run,
             against=against,
             page=page,
+            part=PartOfRows(*rows),
             options=cut.options(),
             until=DriveUntil.SUBMITTED if is_submit_only else DriveUntil.FINISHED,
             settings=settings,
@@ -176,7 +208,8 @@ def _rescore(suite: Path, run: str, page: Path | None, cut: CutFlags, flags: Dri
     return evaluated.conclude(report, terminal, is_submit_only=False)
 
 
-def _preview(suite: Path, cut: CutFlags, flags: DriveFlags) -> int:
+def _preview(suite: Path, rows: tuple[int | None, int | None, int], cut: CutFlags, flags: DriveFlags) -> int:
+    from batchkit.api.evaluations import PartOfRows  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.api.suite_previews import preview_suite  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
     from batchkit.cli.render import suite_preview  # noqa: PLC0415 - as above
@@ -184,7 +217,7 @@ def _preview(suite: Path, cut: CutFlags, flags: DriveFlags) -> int:
     settings = flags.settings(cut)
     terminal = terminal_of(flags)
     with call(terminal, settings, flags) as mode:
-        preview = preview_suite(suite, cut.options(), settings, mode)
+        preview = preview_suite(suite, cut.options(), settings, mode, part=PartOfRows(*rows))
     return suite_preview.show(preview, terminal)
 
 

@@ -24,6 +24,14 @@ MaybeName = Annotated[
 Target = Annotated[
     Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl, .csv or .parquet.", show_default=False)
 ]
+Scored = Annotated[
+    bool,
+    typer.Option(
+        "--scored",
+        metavar="",
+        help="Write the scored rows of the evaluation run NAME: one for each row, prompt, model and sample.",
+    ),
+]
 
 
 def status(
@@ -49,6 +57,8 @@ def status(
 ) -> None:
     """Show the state of a workload, or a line for each workload.
 
+    A workload of an evaluation is shown with its run and the verdict.
+
     It reads the results database only: it needs no key, sends nothing to the provider, and creates nothing.
 
     For example:
@@ -66,19 +76,22 @@ def status(
         )
     settings = common.Where(home, database_url).settings()
     snapshots = existing.snapshots(settings, name)
+    runs = existing.runs_of(settings, snapshots)
     code = max((outcome.exit_code(progress) for progress in snapshots), default=exits.SUCCEEDED)
     if json:
         console.write_json(
-            machine.status_of_one(snapshots[0]) if name is not None else machine.status_of_all(snapshots)
+            machine.status_of_one(snapshots[0], runs.get(name))
+            if name is not None
+            else machine.status_of_all(snapshots, runs)
         )
     elif name is not None:
-        console.show(console.stdout(), display.status_view(snapshots[0]))
+        console.show(console.stdout(), display.status_view(snapshots[0], runs.get(name)))
         if history:
             console.show(
                 console.stdout(), display.history_table(existing.history(settings, snapshots[0], limit=history))
             )
     elif snapshots:
-        console.show(console.stdout(), display.status_list(snapshots))
+        console.show(console.stdout(), display.status_list(snapshots, runs))
     else:
         console.say(console.stdout(), "no workloads yet")
         console.say(console.stderr(), f"hint: {existing.no_workloads_hint(settings)}")
@@ -89,6 +102,7 @@ def export(
     name: common.Name,
     target: Target,
     *,
+    scored: Scored = False,
     raw_csv: common.RawCsv = False,
     verbose: common.Verbose = False,
     home: common.Home = None,
@@ -104,11 +118,17 @@ def export(
     strangers. A .csv therefore has an apostrophe before such a text, unless it is a plain number such as -1. To join by such
     custom_ids, remove the apostrophe, use --raw-csv, or read the .jsonl.
 
+    --scored writes the rows of an evaluation run instead: the columns of its dataset, then prompt, model, sample, expected and
+    answer, for each scorer its score and SCORER_reason, then tokens, cost, finish_reason, custom_id, status and error. A column
+    whose name the dataset has gets the prefix score_. OUT may then also end in .arrow, or be table:NAME for a table in the results
+    database. It needs pip install 'groq-batchkit[annotate]'.
+
     For example:
 
         batchkit export nightly nightly.jsonl
         batchkit export nightly nightly.csv
         batchkit export nightly nightly.parquet
+        batchkit export reviews-3 scored.parquet --scored
     """
     from batchkit.api.modes import RunMode  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.api.reading import export_results  # noqa: PLC0415 - as above
@@ -117,6 +137,12 @@ def export(
     where = common.Where(home, database_url)
     terminal = Terminal(where, common.same_command(), verbose=verbose)
     mode = RunMode(common.verb(), observer=terminal)
+    if scored:
+        from batchkit.api.looking_back import export_scored  # noqa: PLC0415 - as above
+
+        rows = export_scored(name, str(target), where.settings(), mode, raw_csv=raw_csv)
+        console.say(console.stdout(), f"{formatting.counted(rows, 'row')} written to {target}")
+        return
     count, progress = export_results(name, target, where.settings(), mode, raw_csv=raw_csv)
     console.say(console.stdout(), f"{formatting.counted(count, 'line')} written to {target}")
     if unresolved := progress.counts.unresolved:

@@ -122,21 +122,27 @@ class ScorerBase(BaseModel):
 
     def prepared(self) -> ScoreAnswer:
         """Return the function that scores answers, after loading what is slow to load. Raises ``ConfigurationError``."""
-        return self._score
+
+        def score(row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:
+            try:
+                return self._score(row, answer, expected)
+            except (ArithmeticError, RecursionError, TypeError, ValueError) as problem:
+                # Some values have no text: an integer of thousands of digits, half a character, a list nested too deeply.
+                return error(f"a value cannot be compared: {type(problem).__name__}: {problem}")
+
+        return score
 
     def _score(self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:
-        if (missing := no_answer(answer)) is not None:
-            return missing
-        given = self._given(answer)
+        # A row that nobody labelled has no score, whatever became of its request.
         truth = self._truth(row, expected)
         if self.needs_expected and not truth.exists:
             return Score(None, NO_EXPECTED)
+        if (missing := no_answer(answer)) is not None:
+            return missing
+        given = self._given(answer)
         if not given.exists:
             return wrong(f"the answer has no {self.field}")
-        try:
-            return self._compare(given.value, truth.value)
-        except RecursionError:
-            return error("a value is nested too deeply")
+        return self._compare(given.value, truth.value)
 
     def _given(self, answer: RequestAnswer) -> FoundValue:
         return FoundValue(answer.value, exists=True) if self.field is None else pick(answer.value, self.field)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -97,24 +98,25 @@ class SchemaValid(ScorerBase):
     needs_expected: ClassVar[bool] = False
     json_schema: Annotated[dict[str, Any], read_schema] = Field(alias="schema")
 
+    @cached_property
+    def _compiled(self) -> ClosedSchema:
+        return ClosedSchema(self.json_schema)
+
     def prepared(self) -> ScoreAnswer:
         """Return the scorer with its compiled schema."""
-        schema = ClosedSchema(self.json_schema)
+        _ = self._compiled
+        return super().prepared()
 
-        def score(_row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
-            if answer.status != "succeeded" and (answer.error_code or "").partition("_")[0] not in {
-                "answer",
-                "generation",
-            }:
-                return Score(None, NO_ANSWER, answer.error_code or answer.status)
-            try:
-                value = answer.value if isinstance(answer.value, (dict, list)) else jsonl.loads(answer.text or "")
-            except (jsonl.MalformedJson, UnicodeEncodeError) as malformed:
-                return wrong(f"not JSON: {malformed}")
-            problem = schema.problem(value)
-            return Score(1.0) if problem is None else wrong(problem)
-
-        return score
+    def _score(self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:  # noqa: ARG002
+        broken_rules = (answer.error_code or "").partition("_")[0] in {"answer", "generation"}
+        if answer.status != "succeeded" and not broken_rules:
+            return Score(None, NO_ANSWER, answer.error_code or answer.status)
+        try:
+            value = answer.value if isinstance(answer.value, (dict, list)) else jsonl.loads(answer.text or "")
+        except (jsonl.MalformedJson, UnicodeEncodeError) as problem:
+            return wrong(f"not JSON: {problem}")
+        violation = self._compiled.problem(value)
+        return Score(1.0) if violation is None else wrong(violation)
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -81,6 +82,10 @@ class ChoiceScorer(ScorerBase):
         if len(set(folded)) < len(folded) or "" in folded:
             raise ValueError("the choices must differ in more than case and space, and none may be empty")
         return self
+
+    def given(self, answer: RequestAnswer) -> Any:
+        """Return what is compared of a successful answer; None if it does not have it."""
+        return self._given(answer).value
 
     @cached_property
     def _known(self) -> Choices:
@@ -173,6 +178,14 @@ class Similarity(ScorerBase):
     kind: Literal["similarity"] = "similarity"
     method: Literal["ratio", "partial_ratio", "token_sort_ratio", "token_set_ratio", "WRatio"] = "ratio"
     at_least: float | None = Field(default=None, gt=0, le=1)
+
+    def contradictions(self) -> Iterator[tuple[Place, str]]:
+        """Yield whether the library that compares is missing."""
+        yield from super().contradictions()
+        try:
+            import_module("rapidfuzz")
+        except ImportError as problem:
+            yield (), f"rapidfuzz cannot be imported: {problem}; pip install 'groq-batchkit[annotate]'"
 
     def _compare(self, given: Any, truth: Any) -> Score:
         answered, wanted = text_of(given), text_of(truth)

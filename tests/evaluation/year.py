@@ -1,0 +1,334 @@
+"""A year of nights of one suite: the real path from the table to the verdict, on SQLite, with the emulator as the provider.
+
+Run it with ``python -m tests.evaluation.year [--seed N] [--models 4]``. Chance and events are planted, so that the right verdict of
+each night is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from collections import Counter
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import numpy as np
+from scipy import stats
+
+from batchkit.emulator import Emulator, Scenario
+from batchkit.emulator.faults.answers import WrongAnswers
+from batchkit.emulator.faults.lines import FailLines
+from batchkit.evaluation.comparing import compare
+from batchkit.evaluation.results import find_run
+from batchkit.evaluation.runs import suite_of
+from batchkit.evaluation.scorers.texts import ChoiceScorer
+from batchkit.evaluation.sentences import reason
+from batchkit.evaluation.suite import Alarm
+from batchkit.evaluation.suite_file import load_suite
+from tests.evaluation.support import means, write_suite
+from tests.evaluation.support import night as do_night
+from tests.evaluation.year_plan import ERROR_SHARE, NIGHTS, Event, event_of, events
+from tests.evaluation.year_world import ASKED, LABELS, NAMES, RENAMED, World
+from tests.steps.conftest import SPEED, Harness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batchkit.evaluation.results import EvaluationSummary
+
+LEVEL = 0.01
+SUITE = """
+name: year
+dataset: {{path: reviews.csv, key: id, cluster: passage}}
+prompt: "{asked} {{{{ text }}}}"
+models: {models}
+answers:
+  schema: {{type: object, properties: {{label: {{enum: {labels}}}}}, required: [label], additionalProperties: false}}
+expected: label
+slices: [category]
+scorers:
+  - {{kind: {kind}, name: accuracy, field: label}}
+alarms:
+  - {{scorer: accuracy, fall: 0.05, level: 0.01}}
+  - {{scorer: accuracy, fall: 0.02, level: 0.01, baseline: median, of_last: 30}}
+  - {{scorer: accuracy, fall: 0.15, level: 0.01, slice: category}}
+against: {against}
+"""
+#: The same alarms without a smallest fall: only the test decides, so that the level itself is tested.
+_ANY_FALL = (
+    Alarm(scorer="accuracy", fall=0),
+    Alarm(scorer="accuracy", fall=0, baseline="median", of_last=30),
+    Alarm(scorer="accuracy", fall=0, slice="category"),
+)
+#: Ways to look for a slow decay, each as the only alarm of the suite.
+LOOKING_BACK = {
+    f"{kind} of {of_last}": Alarm(scorer="accuracy", fall=0.02, baseline=kind, of_last=of_last)  # type: ignore[arg-type] - literals
+    for kind, of_last in itertools.product(("median", "best"), (30, 90, 180))
+}
+NAMED = "a run by name"
+#: Looking back in all these ways takes longer than the night.
+_LOOK_EVERY = 7
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a night said, and what it should have said."""
+
+    number: int
+    event: Event | None
+    verdict: str
+    said: str
+    alarms: tuple[Any, ...]
+    means: dict[str, float]
+    differences: tuple[str, ...]
+    #: Alarms that are about nothing that was planted, with the suite's smallest falls and without any.
+    false_alarms: tuple[str, ...]
+    false_at_any_fall: int
+    #: Which ways to look back find the decaying model, and which another one.
+    found_by: frozenset[str] = frozenset()
+    wrongly_by: frozenset[str] = frozenset()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the verdict is one of those that the night's event allows."""
+        allowed = {"passed", "first"} if self.event is None else self.event.allowed(self.number)
+        return self.verdict in allowed and not self.false_alarms
+
+
+@dataclass
+class Year:
+    """All nights of a year, in order."""
+
+    nights: list[Night] = field(default_factory=list)
+
+    @property
+    def quiet(self) -> list[Night]:
+        """The compared nights without an event, and those of the decay: there an alarm about another model is false."""
+        return [
+            night
+            for night in self.nights
+            if (night.event is None or night.event.is_gradual) and night.verdict != "first"
+        ]
+
+    def false_alarms(self) -> int:
+        """Count the quiet nights with an alarm about nothing that was planted."""
+        return sum(bool(night.false_alarms) for night in self.quiet)
+
+    def false_at_any_fall(self) -> int:
+        """Count the same if any fall is large enough."""
+        return sum(night.false_at_any_fall > 0 for night in self.quiet)
+
+    def wrong(self) -> list[Night]:
+        """Return the nights with a verdict that nothing allows, without the false alarms of nights without an event."""
+        return [night for night in self.nights if not night.is_right and night.event is not None]
+
+    def found_after(self, event: Event) -> int | None:
+        """Return after how many nights of an event a verdict told it; None if none did."""
+        of_event = [night for night in self.nights if night.event == event]
+        return next((place for place, night in enumerate(of_event, 1) if night.verdict == "regressed"), None)
+
+
+def largest_count(nights: int, level: float = LEVEL) -> int:
+    """Return the largest number of false alarms that a level explains: more have a chance below 1 %."""
+    return int(stats.binom.ppf(0.99, nights, level))
+
+
+def play(
+    folder: Path,
+    *,
+    seed: int,
+    models: int = 2,
+    nights: int = NIGHTS,
+    against: str = "previous",
+    is_judged_again: bool = True,
+) -> Iterator[Night]:
+    """Play a series of nights in an empty folder."""
+    planned = events(nights)
+    world = World(seed, models, planned)
+    with ExitStack() as stack:
+        emulator = stack.enter_context(Emulator(folder / "emulator", Scenario(), speed=SPEED))
+        harness = Harness(emulator, f"sqlite:///{folder / 'batchkit.db'}", folder / "home", stack)
+        starts = {}
+        for number in range(1, nights + 1):
+            event = event_of(planned, number)
+            if event is not None and event.name == "no run":
+                yield Night(number, event, "none", "", (), {}, (), (), 0)
+                continue
+            world.write_table(folder, number)
+            file = load_suite(write_suite(folder, _suite(world, number, planned, against)))
+            emulator.set_scenario(Scenario(faults=_faults(world, number, event), models=frozenset((*NAMES, RENAMED))))
+            with _scorer(event):
+                found = do_night(harness.runner, file)
+            starts[number] = found.run
+            names = world.models(number)
+            yield _judged(harness, found, number, event, names, starts, is_judged_again=is_judged_again)
+
+
+def _suite(world: World, number: int, planned: list[Event], against: str) -> str:
+    stricter, back = (
+        event_.first for event_ in planned if event_.name in {"scorer made stricter", "scorer changed back"}
+    )
+    return SUITE.format(
+        asked=ASKED,
+        models=f"[{', '.join(world.models(number))}]",
+        labels=f"[{', '.join(LABELS)}]",
+        kind="exact" if stricter <= number < back else "choice",
+        against=against,
+    )
+
+
+def _faults(world: World, number: int, event: Event | None) -> tuple[Any, ...]:
+    contents = tuple(f'{{"label":"{label}"}}' for label in LABELS)
+    faults: list[Any] = [WrongAnswers(contents=contents, custom_ids=world.wrong(number))]
+    if event is not None and event.name == "30 % of answers fail":
+        faults.append(FailLines(custom_ids=world.failed(number)))
+    return tuple(faults)
+
+
+def _scorer(event: Event | None) -> Any:
+    """Return a context in which the scorer fails as the event says."""
+    if event is None or not event.name.startswith("scorer fails"):
+        return nullcontext()
+    share = 1.0 if "all" in event.name else ERROR_SHARE
+    random = np.random.default_rng(event.first)
+    whole: Callable[..., Any] = ChoiceScorer._compare
+
+    def failing(self: ChoiceScorer, given: Any, truth: Any) -> Any:
+        if random.random() < share:
+            raise KeyError("renamed")
+        return whole(self, given, truth)
+
+    return patch.object(ChoiceScorer, "_compare", failing)
+
+
+def _judged(
+    harness: Harness,
+    found: EvaluationSummary,
+    number: int,
+    event: Event | None,
+    names: list[str],
+    starts: dict[int, str],
+    *,
+    is_judged_again: bool,
+) -> Night:
+    unexplained = [alarm for alarm in found.alarms if event is None or not event.explains(alarm, names)]
+    at_any_fall, by, wrongly = 0, set(), set()
+    if is_judged_again and found.previous is not None and found.verdict not in {"unscored", "first"}:
+        alarms = _again(harness, found, _ANY_FALL)
+        at_any_fall = sum(event is None or not event.explains(alarm, names) for alarm in alarms)
+        if event is not None and event.is_gradual and (number - event.first) % _LOOK_EVERY == 0:
+            for name, alarm in LOOKING_BACK.items():
+                raised = _again(harness, found, (alarm,))
+                by |= {name for one in raised if event.explains(one, names)}
+                wrongly |= {name for one in raised if not event.explains(one, names)}
+            raised = _again(harness, found, (Alarm(scorer="accuracy", fall=0.02),), starts.get(event.first))
+            by |= {NAMED for one in raised if event.explains(one, names)}
+            wrongly |= {NAMED for one in raised if not event.explains(one, names)}
+    return Night(
+        number=number,
+        event=event,
+        verdict=found.verdict,
+        said=reason(found),
+        alarms=found.alarms,
+        means=means(found),
+        differences=found.differences,
+        false_alarms=tuple(f"{alarm.model} {alarm.slice or 'all'} {alarm.baseline or ''}" for alarm in unexplained),
+        false_at_any_fall=at_any_fall,
+        found_by=frozenset(by),
+        wrongly_by=frozenset(wrongly),
+    )
+
+
+def _again(
+    harness: Harness, found: EvaluationSummary, alarms: tuple[Alarm, ...], against: str | None = None
+) -> list[Any]:
+    """Return the alarms that a night's comparison would raise with other alarms, or with another baseline."""
+    runner = harness.runner
+    evaluation, previous = find_run(runner, found.run), find_run(runner, against or found.previous or "")
+    if evaluation.id == previous.id:
+        return []
+    suite = suite_of(evaluation).model_copy(update={"alarms": alarms})
+    comparison = compare(runner, evaluation, suite, previous, table_digest=found.table_digest)
+    return [change for change in (*comparison.changes, *comparison.slice_changes) if change.is_alarm]
+
+
+def report(year: Year, planned: list[Event]) -> str:
+    """Return the tables of a year as Markdown."""
+    verdicts = Counter(night.verdict for night in year.nights)
+    quiet = len(year.quiet)
+    lines = [
+        "nights: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()),
+        "",
+        "| Nights | Event | May say | Said | Found after |",
+        "|---|---|---|---|---|",
+    ]
+    for event in planned:
+        of_event = [night for night in year.nights if night.event == event]
+        if not of_event:
+            continue
+        said = Counter(night.verdict for night in of_event)
+        after = year.found_after(event)
+        found = "-" if not event.is_to_be_found else "not found" if after is None else f"{after}"
+        numbers = f"{event.first}" if event.first == event.last else f"{event.first}-{event.last}"
+        lines.append(
+            f"| {numbers} | {event.name} | {', '.join(sorted(event.verdicts))} |"
+            f" {', '.join(f'{count} {verdict}' for verdict, count in said.most_common())} | {found} |"
+        )
+    for name, count in (("as the suite has it", year.false_alarms()), ("any fall counts", year.false_at_any_fall())):
+        p_value = stats.binomtest(count, quiet, LEVEL, alternative="greater").pvalue if quiet else 1.0
+        lines.append(
+            f"false alarms, {name}: {count} of {quiet} nights without an event;"
+            f" level {LEVEL} allows {LEVEL * quiet:.1f}, at most {largest_count(quiet)} (binomial p {p_value:.2f})"
+        )
+    decaying = [
+        night
+        for night in year.nights
+        if night.event is not None and night.event.is_gradual and (night.number - night.event.first) % _LOOK_EVERY == 0
+    ]
+    for name in (*LOOKING_BACK, NAMED):
+        hits = [place * _LOOK_EVERY + 1 for place, night in enumerate(decaying) if name in night.found_by]
+        others = sum(name in night.wrongly_by for night in decaying)
+        lines.append(
+            f"decay by {name}: found on {len(hits)} of {len(decaying)} nights, first on its night {hits[:1]}; another model on {others} of {len(decaying)}"
+        )
+    lines += [
+        f"WRONG {night.number} {night.event and night.event.name}: {night.verdict} {night.said}"
+        for night in year.wrong()
+    ]
+    lines += [f"false alarm on night {night.number}: {night.said}" for night in year.quiet if night.false_alarms]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Play a year and print its report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--models", type=int, default=2, choices=(2, 3, 4))
+    parser.add_argument("--nights", type=int, default=NIGHTS)
+    parser.add_argument("--against", default="previous", choices=("previous", "passed"))
+    parser.add_argument("--verbose", action="store_true", help="print each night")
+    asked = parser.parse_args()
+    year = Year()
+    with tempfile.TemporaryDirectory() as folder:
+        for night in play(
+            Path(folder), seed=asked.seed, models=asked.models, nights=asked.nights, against=asked.against
+        ):
+            year.nights.append(night)
+            if asked.verbose or (night.event is not None and night.number in {night.event.first, night.event.last}):
+                print(
+                    night.number,
+                    night.event and night.event.name,
+                    night.verdict,
+                    night.said,
+                    night.differences,
+                    flush=True,
+                )
+    print(report(year, events(asked.nights)))
+
+
+if __name__ == "__main__":
+    main()
