@@ -29,6 +29,8 @@ TIME_STEPS = (
     *(_DAY * n for n in (1, 2, 7, 14, 28, 91, 364)),
 )
 _NICE = (1.0, 2.0, 5.0, 10.0)
+#: Rounding errors below this do not extend a scale: 0.1 * 3 is not exactly 0.3.
+_ROUNDING = 1e-9
 _PLOT_HEIGHT = 168
 _LABEL_SPACE = 22
 _TOP_SPACE = 16
@@ -157,6 +159,14 @@ def number_axis(domain: Domain, label: str = "{:g}") -> Markup:
         for value, anchor in places
     ]
     return _svg(pieces, 18, "axis-row")
+
+
+def round_domain(values: Sequence[float]) -> Domain:
+    """Return a scale with round ends that includes all values."""
+    low, high = min(values), max(values)
+    step = 10 ** math.floor(math.log10(high - low)) if high > low else 0.1
+    first, last = math.floor(low / step + _ROUNDING), math.ceil(high / step - _ROUNDING)
+    return Domain(first * step, max(last, first + 1) * step)
 
 
 def time_labels(domain: Domain, *, y: float) -> list[Markup]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +13,7 @@ from batchkit.evaluation import sentences
 from batchkit.evaluation.results import scored_rows
 from batchkit.reports import charts, evaluation_headline
 from batchkit.reports.evaluation_headline import arm_name, brief, score_text
+from batchkit.reports.evaluation_trend import trends
 from batchkit.reports.rows import rows_of
 from batchkit.reports.text import cut
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
     from batchkit.models import Workload
+    from batchkit.reports.evaluation_trend import Trends
     from batchkit.reports.headline import Headline
     from batchkit.reports.rows import ShownRow
     from batchkit.reports.views import Counts, Figure
@@ -35,8 +36,6 @@ _SLICES = 40
 _MOST_RISES = 100
 _MOST_PAIRS = 28
 _SMALLEST_P_VALUE = 0.001
-#: Rounding errors below this do not extend the scale: 0.1 * 3 is not exactly 0.3.
-_ROUNDING = 1e-9
 
 
 class Estimate(NamedTuple):
@@ -114,17 +113,22 @@ class EvaluationView:
     slices: tuple[Estimates, ...]
     arms: tuple[str, ...]
     kinds: tuple[Counts, ...]
+    trends: Trends | None
     judges: tuple[JudgeLine, ...]
     notes: tuple[str, ...]
 
 
 def evaluation_view(
-    summary: EvaluationSummary, *, cut_answers: Sequence[str] = (), kinds: Sequence[Counts] = ()
+    summary: EvaluationSummary,
+    *,
+    cut_answers: Sequence[str] = (),
+    kinds: Sequence[Counts] = (),
+    series: Sequence[EvaluationSummary] = (),
 ) -> EvaluationView:
     """Return the texts, figures and charts for a run's summary.
 
     ``cut_answers`` are sentences about answers that the limit of tokens has cut, ``kinds`` are tables of the kinds of changed or wrong
-    answers.
+    answers, ``series`` are the last runs of the suite.
     """
     return EvaluationView(
         name=summary.run,
@@ -139,6 +143,7 @@ def evaluation_view(
         slices=tuple(_slices(summary.metrics)),
         arms=tuple(cut(line, _EXPECTED_BYTES).text for line in islice(sentences.between_arms(summary), _MOST_PAIRS)),
         kinds=tuple(kinds),
+        trends=trends(series, summary),
         judges=tuple(
             JudgeLine(
                 brief(judge.scorer),
@@ -156,6 +161,8 @@ def evaluation_view(
                     f"Not enough is scored: {sentences.scoring_sentence(short)}."
                     for short in sentences.lacking(summary)
                 ),
+                # Without a run before, they are no change.
+                *(cut_answers if summary.previous is None else ()),
                 *summary.notes,
             )
         ),
@@ -274,7 +281,7 @@ def _slices(metrics: Sequence[Metric]) -> list[Estimates]:
 def _estimates(
     metrics: Sequence[Metric], *, title: str, first: tuple[str, ...], cells: Any, note: str = ""
 ) -> Estimates:
-    domain = _scale([value for metric in metrics for value in (metric.low, metric.high)])
+    domain = charts.round_domain([value for metric in metrics for value in (metric.low, metric.high)])
     methods = ", ".join(dict.fromkeys(metric.method for metric in metrics))
     return Estimates(
         title,
@@ -356,11 +363,3 @@ def _change_line(change: Change, domain: charts.Domain) -> ChangeLine:
         f"{change.flipped_down:,} fell, {change.flipped_up:,} rose of {change.pairs:,}",
         alarm,
     )
-
-
-def _scale(values: Sequence[float]) -> charts.Domain:
-    """Return a scale with round ends that includes all values."""
-    low, high = min(values), max(values)
-    step = 10 ** math.floor(math.log10(high - low)) if high > low else 0.1
-    first, last = math.floor(low / step + _ROUNDING), math.ceil(high / step - _ROUNDING)
-    return charts.Domain(first * step, max(last, first + 1) * step)

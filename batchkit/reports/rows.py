@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 from batchkit import formatting
 from batchkit.errors import SpoolError
@@ -24,16 +24,37 @@ TEXT_BYTES = 900_000
 _LONGEST_TEXT_BYTES = 4_000
 _SHORTEST_TEXT_BYTES = 160
 _ID_BYTES = 300
+_FORMER_MARKUP_BYTES = 600
+_BESIDE_MARKUP_BYTES = 120
 #: Shard files at a URL are downloaded completely, so only this many of them.
 _FETCHED_FILES = 4
 _OPEN_FILES = 32
+
+
+class Former(NamedTuple):
+    """The answer to the same row in an earlier ``run``."""
+
+    run: str
+    answer: Cut
+    error: Cut
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class Beside(NamedTuple):
+    """The answer of another prompt or model to the same row, with its scores."""
+
+    name: str
+    answer: Cut
+    scores: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ShownRow:
     """A request as the page shows it. ``place`` is its line in the input, starting at 1.
 
-    ``prompt`` is None if the shard's file is not available.
+    ``prompt`` is None if the shard's file is not available. ``former`` is the answer in the run before, of a row whose score changed.
     """
 
     place: int
@@ -51,6 +72,9 @@ class ShownRow:
     expected: Cut | None = None
     flipped: str | None = None
     review: str | None = None
+    finish_reason: str | None = None
+    former: Former | None = None
+    beside: tuple[Beside, ...] = ()
 
     @property
     def texts(self) -> Iterator[str]:
@@ -62,6 +86,21 @@ class ShownRow:
         yield from self.facts
         for name, value in self.scores:
             yield name + value
+        if self.former is not None:
+            yield self.former.run
+            yield self.former.answer.text
+            yield self.former.error.text
+        for one in self.beside:
+            yield one.name
+            yield one.answer.text
+            for name, value in one.scores:
+                yield name + value
+
+    @property
+    def more_markup(self) -> int:
+        """Return the largest size of the markup of other answers, beside their texts."""
+        scores = sum(len(one.scores) for one in self.beside)
+        return (_FORMER_MARKUP_BYTES if self.former else 0) + _BESIDE_MARKUP_BYTES * (len(self.beside) + scores)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -159,6 +198,7 @@ def _shown(row: ReportRow, line: Any, each: int) -> ShownRow:
         model=cut(model, _ID_BYTES).text if isinstance(model, str) else "",
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
+        finish_reason=None if row.finish_reason is None else cut(row.finish_reason, _ID_BYTES).text,
     )
 
 
@@ -175,7 +215,7 @@ def within(rows: Iterable[ShownRow], most_bytes: int, overhead: int) -> list[Sho
     kept: list[ShownRow] = []
     used = 0
     for row in rows:
-        used += overhead + sum(map(escaped_bytes, row.texts))
+        used += overhead + row.more_markup + sum(map(escaped_bytes, row.texts))
         if used > most_bytes:
             break
         kept.append(row)

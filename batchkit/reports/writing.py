@@ -14,7 +14,10 @@ from batchkit.evaluation.results import is_run, summary
 from batchkit.files.spool import disk_errors, whole_file
 from batchkit.reports import page
 from batchkit.reports.annotation_report import annotation_view
+from batchkit.reports.answer_kinds import cut_sentences, kind_tables, read_kinds
 from batchkit.reports.evaluation_report import evaluation_view, worst_scored
+from batchkit.reports.evaluation_sides import load_sides, with_context
+from batchkit.reports.evaluation_trend import read_series
 from batchkit.reports.facts import read_facts
 from batchkit.reports.rows import rows_of, within, worst_rows
 from batchkit.reports.views import row_kinds, workload_view
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     from batchkit.annotation.weighing import Weights
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
+    from batchkit.reports.evaluation_sides import Sides
     from batchkit.reports.rows import ShownRow
+    from batchkit.reports.views import Counts
 
 DEFAULT_ROWS = 500
 #: A phone cannot load a page with more rows.
@@ -122,23 +127,35 @@ def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
     facts = [read_facts(runner, workload) for workload in workloads]
     answers = next((workload for workload in workloads if workload.name == found.workload_names[0]), None)
     shown: list[ShownRow] = []
+    kinds: tuple[Counts, ...] = ()
+    cut_answers: tuple[str, ...] = ()
     order = _WORST_FIRST
     if answers is not None and found.verdict == "unfinished":
         shown = _fitting(worst_rows(runner, answers, limit=rows))
-    elif answers is not None and rows:
-        shown = _fitting(worst_scored(runner, answers, name, limit=rows))
-        order = _LOWEST_FIRST
+    elif answers is not None:
+        sides = load_sides(runner, found)
+        read = read_kinds(runner, sides, answers)
+        kinds, cut_answers = tuple(kind_tables(sides, read)), tuple(cut_sentences(sides, read))
+        worst = worst_scored(runner, answers, name, limit=rows) if rows else []
+        shown = _fitting(with_context(runner, sides, answers, worst))
+        order = _LOWEST_FIRST + _former_note(sides)
     total = facts[0].progress.counts.total if answers is not None else 0
     return page.render(
         title=f"{name}: {found.verdict} - batchkit",
         workloads=[workload_view(of) for of in facts],
-        evaluation=evaluation_view(found),
+        evaluation=evaluation_view(found, cut_answers=cut_answers, kinds=kinds, series=read_series(runner, found)),
         rows=shown,
         rows_title=_rows_title(shown, total) if rows else "",
         rows_note=f"{order} {_left_out(shown, total, found.workload_names[0])}",
         kinds=row_kinds(shown),
         opened=_FELL if any(row.flipped == _FELL for row in shown) else "",
     )
+
+
+def _former_note(sides: Sides) -> str:
+    if sides.former is None or sides.former.workload is not None:
+        return ""
+    return f" The answers of {sides.former.name} were cleaned, so only those of this run are shown."
 
 
 def _fitting(rows: list[ShownRow]) -> list[ShownRow]:

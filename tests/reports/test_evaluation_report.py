@@ -17,7 +17,8 @@ from batchkit.evaluation.results import (
     scored_rows,
     summary,
 )
-from batchkit.reports.evaluation_report import _lowest, _scale, evaluation_view
+from batchkit.reports.charts import round_domain
+from batchkit.reports.evaluation_report import _lowest, evaluation_view
 from batchkit.reports.writing import write_report
 from tests.evaluation.support import REVIEWS, SMALL, reviews_suite
 from tests.reports.conftest import running
@@ -147,5 +148,5 @@ def test_the_worst_rows_are_found_in_one_pass():
 )
 def test_a_scale_has_round_ends_and_room_for_all(values, low, high):
     """The scale is no longer than necessary, and never of length zero."""
-    scale = _scale(values)
+    scale = round_domain(values)
     assert [scale.low, scale.high] == pytest.approx([low, high])
