@@ -66,7 +66,9 @@ def _placed(at: list[int]) -> list[Event]:
     passed, unscored = _verdicts("passed"), _verdicts("unscored")
     regressed = _verdicts("regressed")
     return [
-        Event("labels of 9 rows corrected", at[0], at[0], passed, "yesterday's kept answers are scored by the new labels"),
+        Event(
+            "labels of 9 rows corrected", at[0], at[0], passed, "yesterday's kept answers are scored by the new labels"
+        ),
         Event("scorer fails on all answers", at[1], at[1], unscored, "nothing is known about the models"),
         Event("scorer fails on 10 % of answers", at[2], at[2], unscored, "fewer than 95 % are scored"),
         Event("scorer made stricter", at[3], at[3], passed, "yesterday's kept answers are scored by the new scorer"),
@@ -79,7 +81,6 @@ def _placed(at: list[int]) -> list[Event]:
             at[8] - 1,
             _EITHER,
             "one night finds such a fall about two times of three; its nights together must",
-
             is_to_be_found=True,
             may_alarm=True,
             model=FALLING,
