@@ -72,7 +72,7 @@ def suite_nights(random, *, after, arms=4):
         first, second = drawn_in_passages(random, before=0.9, after=mean)
         found.append(compare(first, second, arm=arm, clusters=PASSAGE_OF))
         for value in range(SLICES):
-            inside = PASSAGE_OF % SLICES == value
+            inside = np.equal(PASSAGE_OF % SLICES, value)
             of_slice = compare(first[inside], second[inside], arm=arm, clusters=PASSAGE_OF[inside])
             found.append(replace(of_slice, slice=f"category={value}", slice_column="category"))
     return judged(found, [ALARM, OF_SLICES])

@@ -7,6 +7,7 @@ each night is known.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import Counter
 from contextlib import nullcontext
@@ -291,9 +292,11 @@ def main() -> None:
             Path(folder), seed=asked.seed, models=asked.models, nights=asked.nights, against=asked.against
         ):
             year.nights.append(night)
-            if asked.verbose or night.event is not None and night.number in {night.event.first, night.event.last}:
-                print(night.number, night.event and night.event.name, night.verdict, night.said, flush=True)
-    print(report(year, events(asked.nights)))
+            if asked.verbose:
+                event = "" if night.event is None else night.event.name
+                sys.stdout.write(f"{night.number} {event}: {night.verdict} {night.said}\n")
+                sys.stdout.flush()
+    sys.stdout.write(f"{report(year, events(asked.nights))}\n")
 
 
 if __name__ == "__main__":
