@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from batchkit.datasets import Snapshot
+    from batchkit.datasets import Table
     from tests.evaluation.year_plan import Event
 
 ROWS, CLUSTERS = 300, 60
@@ -150,12 +150,12 @@ def at_mean(log_odds: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-log_odds - low)))
 
 
-def drawn_answers(world: World, night: int, snapshot: Snapshot) -> Iterator[RowAnswers]:
+def drawn_answers(world: World, night: int, rows_asked: Table) -> Iterator[RowAnswers]:
     """Yield the rows of a night's workload with the models' answers."""
     wrong = world.wrong(night)
     failed = world.failed(night) if world.is_bad(night) else frozenset()
     models = world.models(night)
-    rows = (row for batch in snapshot.batches() for row in rows_of(batch))
+    rows = (row for batch in rows_asked.batches() for row in rows_of(batch))
     for number, row in enumerate(rows):
         answers = []
         for place, model in enumerate(models):
