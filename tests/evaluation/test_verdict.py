@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,13 @@ from batchkit.evaluation.suite import Alarm
 from batchkit.evaluation.verdict import Compared, judged, verdict_of
 from batchkit.stats.paired import PairedComparison, compare_pairs
 from batchkit.store.evaluations import Arm
+from tests.evaluation.year_world import at_mean
 
 ARMS = [Arm("prompt", "0" * 64, model) for model in ("small", "large", "larger", "largest")]
 ALARM = Alarm(scorer="accuracy", fall=0.05)
-ROWS = 300
+OF_SLICES = Alarm(scorer="accuracy", fall=0.15, slice="category")
+ROWS, PASSAGES, SLICES = 300, 60, 3
+PASSAGE_OF = np.arange(ROWS) % PASSAGES
 
 
 NOTHING = PairedScores(np.array([]), np.array([]), None)
@@ -51,6 +56,31 @@ def graded_nights(random, *, fall):
     first = np.clip(skill + random.normal(0, 0.1, ROWS), 0, 1)
     second = np.clip(skill - fall + random.normal(0, 0.1, ROWS), 0, 1)
     return verdict_of(judged([compare(first, second)], [ALARM])) == "regressed"
+
+
+def drawn_in_passages(random, *, before, after):
+    """Draw two nights of a model on rows with their own difficulty, in passages that are easy or hard together, other ones each night."""
+    skill = random.normal(0, 2.5, ROWS) + random.normal(0, 1, PASSAGES)[PASSAGE_OF]
+    chances = (at_mean(skill + random.normal(0, 0.5, PASSAGES)[PASSAGE_OF], mean) for mean in (before, after))
+    return [(random.random(ROWS) < chance).astype(float) for chance in chances]
+
+
+def suite_nights(random, *, after, arms=4):
+    """Judge two nights of a suite with passages, slices and models, of which the first may change from 0.90; return the changes."""
+    found = []
+    for arm, mean in zip(ARMS[:arms], [after, *[0.9] * (arms - 1)], strict=True):
+        first, second = drawn_in_passages(random, before=0.9, after=mean)
+        found.append(compare(first, second, arm=arm, clusters=PASSAGE_OF))
+        for value in range(SLICES):
+            inside = np.equal(PASSAGE_OF % SLICES, value)
+            of_slice = compare(first[inside], second[inside], arm=arm, clusters=PASSAGE_OF[inside])
+            found.append(replace(of_slice, slice=f"category={value}", slice_column="category"))
+    return judged(found, [ALARM, OF_SLICES])
+
+
+def is_told(changes):
+    """Whether an alarm about the first model, over all rows or in a slice, went off."""
+    return any(change.is_alarm and change.model == ARMS[0].model for change in changes)
 
 
 def test_a_fall_must_be_large_and_no_chance():
@@ -120,3 +150,21 @@ def test_graded_scores_keep_the_same_promises():
     """A fall of 0.08 in scores from 0 to 1 is found at least 95 times of 100; without a fall there is an alarm at most 3 times."""
     assert sum(graded_nights(np.random.default_rng(seed), fall=0.08) for seed in range(100)) >= 95
     assert sum(graded_nights(np.random.default_rng(seed), fall=0.0) for seed in range(100)) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("arms", [1, 4])
+def test_planted_falls_are_found_in_suites_with_passages_and_slices(arms):
+    """The same falls among 4 watched means, and among 16: rows of one passage count together, so fewer are found."""
+    found = [is_told(suite_nights(np.random.default_rng(seed), after=0.75, arms=arms)) for seed in range(100)]
+    assert sum(found) >= 95
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("arms", [1, 4])
+def test_noise_sets_off_no_more_alarms_in_suites_with_passages_and_slices(arms):
+    """Passages that are harder together on a night are no fall of the model."""
+    changes = [suite_nights(np.random.default_rng(seed), after=0.9, arms=arms) for seed in range(100)]
+    assert sum(verdict_of(of_night) == "regressed" for of_night in changes) <= 3

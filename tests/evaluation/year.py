@@ -1,4 +1,4 @@
-"""A year of nights of one suite: the real path from the table to the verdict, on SQLite, with the emulator as the provider.
+"""A year of nights of one suite: the real path from the table to the verdict, on SQLite, with drawn answers in place of a provider's.
 
 Run it with ``python -m tests.evaluation.year [--seed N] [--models 4]``. Chance and events are planted, so that the right verdict of
 each night is known.
@@ -7,10 +7,10 @@ each night is known.
 from __future__ import annotations
 
 import argparse
-import itertools
+import sys
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from unittest.mock import patch
 import numpy as np
 from scipy import stats
 
-from batchkit.emulator import Emulator, Scenario
-from batchkit.emulator.faults.answers import WrongAnswers
-from batchkit.emulator.faults.lines import FailLines
+from batchkit.annotation.workload_from_table import snapshot_path
+from batchkit.datasets import Snapshot
+from batchkit.engine.runtime import Runner
+from batchkit.evaluation import runs, scoring
 from batchkit.evaluation.comparing import compare
 from batchkit.evaluation.results import find_run
 from batchkit.evaluation.runs import suite_of
@@ -29,16 +30,17 @@ from batchkit.evaluation.scorers.texts import ChoiceScorer
 from batchkit.evaluation.sentences import reason
 from batchkit.evaluation.suite import Alarm
 from batchkit.evaluation.suite_file import load_suite
-from tests.evaluation.support import means, write_suite
-from tests.evaluation.support import night as do_night
+from batchkit.settings import load_settings
+from tests.evaluation.support import write_suite
 from tests.evaluation.year_plan import ERROR_SHARE, NIGHTS, Event, event_of, events
-from tests.evaluation.year_world import ASKED, LABELS, NAMES, RENAMED, World
-from tests.steps.conftest import SPEED, Harness
+from tests.evaluation.year_world import ASKED, LABELS, World, drawn_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from batchkit.evaluation.results import EvaluationSummary
+    from batchkit.annotation.row_answers import RowAnswers
+    from batchkit.evaluation.results import Change, EvaluationSummary
+    from batchkit.models import Workload
 
 LEVEL = 0.01
 SUITE = """
@@ -58,20 +60,17 @@ alarms:
   - {{scorer: accuracy, fall: 0.15, level: 0.01, slice: category}}
 against: {against}
 """
-#: The same alarms without a smallest fall: only the test decides, so that the level itself is tested.
-_ANY_FALL = (
-    Alarm(scorer="accuracy", fall=0),
-    Alarm(scorer="accuracy", fall=0, baseline="median", of_last=30),
-    Alarm(scorer="accuracy", fall=0, slice="category"),
-)
+NAMED = "with a run by name"
 #: Ways to look for a slow decay, each as the only alarm of the suite.
 LOOKING_BACK = {
-    f"{kind} of {of_last}": Alarm(scorer="accuracy", fall=0.02, baseline=kind, of_last=of_last)  # type: ignore[arg-type] - literals
-    for kind, of_last in itertools.product(("median", "best"), (30, 90, 180))
+    "with the median of 30": Alarm(scorer="accuracy", fall=0.02, baseline="median", of_last=30),
+    "with the median of 180": Alarm(scorer="accuracy", fall=0.02, baseline="median", of_last=180),
+    "with the best of 30": Alarm(scorer="accuracy", fall=0.02, baseline="best", of_last=30),
+    "with the best of 180": Alarm(scorer="accuracy", fall=0.02, baseline="best", of_last=180),
+    NAMED: Alarm(scorer="accuracy", fall=0.02),
 }
-NAMED = "a run by name"
-#: Looking back in all these ways takes longer than the night.
-_LOOK_EVERY = 7
+#: They are tried every seventh night of the decay.
+LOOK_EVERY = 7
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,10 @@ class Night:
     number: int
     event: Event | None
     verdict: str
-    said: str
-    alarms: tuple[Any, ...]
-    means: dict[str, float]
-    differences: tuple[str, ...]
+    said: str = ""
     #: Alarms that are about nothing that was planted, with the suite's smallest falls and without any.
-    false_alarms: tuple[str, ...]
-    false_at_any_fall: int
+    false_alarms: int = 0
+    false_at_any_fall: int = 0
     #: Which ways to look back find the decaying model, and which another one.
     found_by: frozenset[str] = frozenset()
     wrongly_by: frozenset[str] = frozenset()
@@ -116,7 +112,7 @@ class Year:
 
     def false_alarms(self) -> int:
         """Count the quiet nights with an alarm about nothing that was planted."""
-        return sum(bool(night.false_alarms) for night in self.quiet)
+        return sum(night.false_alarms > 0 for night in self.quiet)
 
     def false_at_any_fall(self) -> int:
         """Count the same if any fall is large enough."""
@@ -138,34 +134,32 @@ def largest_count(nights: int, level: float = LEVEL) -> int:
 
 
 def play(
-    folder: Path,
-    *,
-    seed: int,
-    models: int = 2,
-    nights: int = NIGHTS,
-    against: str = "previous",
-    is_judged_again: bool = True,
+    folder: Path, *, seed: int, models: int = 2, nights: int = NIGHTS, against: str = "previous"
 ) -> Iterator[Night]:
     """Play a series of nights in an empty folder."""
     planned = events(nights)
     world = World(seed, models, planned)
-    with ExitStack() as stack:
-        emulator = stack.enter_context(Emulator(folder / "emulator", Scenario(), speed=SPEED))
-        harness = Harness(emulator, f"sqlite:///{folder / 'batchkit.db'}", folder / "home", stack)
-        starts = {}
+    starts: dict[int, str] = {}
+    nights_of: dict[str, int] = {}
+    settings = load_settings(home=folder / "home", database_url=f"sqlite:///{folder / 'batchkit.db'}", api_key="any")
+
+    def drawn(runner: Runner, workload: Workload) -> Iterator[RowAnswers]:
+        return drawn_answers(world, nights_of[workload.name], Snapshot.open(snapshot_path(runner, workload)))
+
+    with Runner(settings) as runner, patch.object(scoring, "read_row_answers", drawn):
         for number in range(1, nights + 1):
             event = event_of(planned, number)
             if event is not None and event.name == "no run":
-                yield Night(number, event, "none", "", (), {}, (), (), 0)
+                yield Night(number, event, "none")
                 continue
             world.write_table(folder, number)
-            file = load_suite(write_suite(folder, _suite(world, number, planned, against)))
-            emulator.set_scenario(Scenario(faults=_faults(world, number, event), models=frozenset((*NAMES, RENAMED))))
+            evaluation = runs.begin(runner, load_suite(write_suite(folder, _suite(world, number, planned, against))))
+            runs.next_workload(runner, evaluation)
+            nights_of[evaluation.workload] = number
             with _scorer(event):
-                found = do_night(harness.runner, file)
+                found = runs.conclude(runner, evaluation).summary
             starts[number] = found.run
-            names = world.models(number)
-            yield _judged(harness, found, number, event, names, starts, is_judged_again=is_judged_again)
+            yield _judged(runner, found, number, event, world.models(number), starts)
 
 
 def _suite(world: World, number: int, planned: list[Event], against: str) -> str:
@@ -179,14 +173,6 @@ def _suite(world: World, number: int, planned: list[Event], against: str) -> str
         kind="exact" if stricter <= number < back else "choice",
         against=against,
     )
-
-
-def _faults(world: World, number: int, event: Event | None) -> tuple[Any, ...]:
-    contents = tuple(f'{{"label":"{label}"}}' for label in LABELS)
-    faults: list[Any] = [WrongAnswers(contents=contents, custom_ids=world.wrong(number))]
-    if event is not None and event.name == "30 % of answers fail":
-        faults.append(FailLines(custom_ids=world.failed(number)))
-    return tuple(faults)
 
 
 def _scorer(event: Event | None) -> Any:
@@ -206,54 +192,42 @@ def _scorer(event: Event | None) -> Any:
 
 
 def _judged(
-    harness: Harness,
-    found: EvaluationSummary,
-    number: int,
-    event: Event | None,
-    names: list[str],
-    starts: dict[int, str],
-    *,
-    is_judged_again: bool,
+    runner: Runner, found: EvaluationSummary, number: int, event: Event | None, names: list[str], starts: dict[int, str]
 ) -> Night:
-    unexplained = [alarm for alarm in found.alarms if event is None or not event.explains(alarm, names)]
-    at_any_fall, by, wrongly = 0, set(), set()
-    if is_judged_again and found.previous is not None and found.verdict not in {"unscored", "first"}:
-        alarms = _again(harness, found, _ANY_FALL)
-        at_any_fall = sum(event is None or not event.explains(alarm, names) for alarm in alarms)
-        if event is not None and event.is_gradual and (number - event.first) % _LOOK_EVERY == 0:
-            for name, alarm in LOOKING_BACK.items():
-                raised = _again(harness, found, (alarm,))
-                by |= {name for one in raised if event.explains(one, names)}
-                wrongly |= {name for one in raised if not event.explains(one, names)}
-            raised = _again(harness, found, (Alarm(scorer="accuracy", fall=0.02),), starts.get(event.first))
-            by |= {NAMED for one in raised if event.explains(one, names)}
-            wrongly |= {NAMED for one in raised if not event.explains(one, names)}
+    def unexplained(changes: Iterable[Change]) -> list[Change]:
+        return [change for change in changes if event is None or not event.explains(change, names)]
+
+    # The p-values are corrected for everything that is watched, whatever the smallest fall is.
+    changes = (*found.changes, *found.slice_changes)
+    significant = [change for change in changes if change.difference < 0 and (change.fall_p_value or 1.0) < LEVEL]
+    by, wrongly = set(), set()
+    if event is not None and event.is_gradual and (number - event.first) % LOOK_EVERY == 0:
+        for name, alarm in LOOKING_BACK.items():
+            raised = _again(runner, found, alarm, starts[event.first] if name == NAMED else found.previous)
+            others = unexplained(raised)
+            by |= {name} if len(others) < len(raised) else set()
+            wrongly |= {name} if others else set()
     return Night(
         number=number,
         event=event,
         verdict=found.verdict,
         said=reason(found),
-        alarms=found.alarms,
-        means=means(found),
-        differences=found.differences,
-        false_alarms=tuple(f"{alarm.model} {alarm.slice or 'all'} {alarm.baseline or ''}" for alarm in unexplained),
-        false_at_any_fall=at_any_fall,
+        false_alarms=len(unexplained(found.alarms)),
+        false_at_any_fall=len(unexplained(significant)),
         found_by=frozenset(by),
         wrongly_by=frozenset(wrongly),
     )
 
 
-def _again(
-    harness: Harness, found: EvaluationSummary, alarms: tuple[Alarm, ...], against: str | None = None
-) -> list[Any]:
-    """Return the alarms that a night's comparison would raise with other alarms, or with another baseline."""
-    runner = harness.runner
-    evaluation, previous = find_run(runner, found.run), find_run(runner, against or found.previous or "")
-    if evaluation.id == previous.id:
+def _again(runner: Runner, found: EvaluationSummary, alarm: Alarm, against: str | None) -> list[Change]:
+    """Return the alarms that a night's comparison would raise with this alarm alone, compared with another run."""
+    if against is None or against == found.run:
         return []
-    suite = suite_of(evaluation).model_copy(update={"alarms": alarms})
-    comparison = compare(runner, evaluation, suite, previous, table_digest=found.table_digest)
-    return [change for change in (*comparison.changes, *comparison.slice_changes) if change.is_alarm]
+    suite = suite_of(find_run(runner, found.run)).model_copy(update={"alarms": (alarm,), "slices": ()})
+    comparison = compare(
+        runner, find_run(runner, found.run), suite, find_run(runner, against), table_digest=found.table_digest
+    )
+    return [change for change in comparison.changes if change.is_alarm]
 
 
 def report(year: Year, planned: list[Event]) -> str:
@@ -287,13 +261,13 @@ def report(year: Year, planned: list[Event]) -> str:
     decaying = [
         night
         for night in year.nights
-        if night.event is not None and night.event.is_gradual and (night.number - night.event.first) % _LOOK_EVERY == 0
+        if night.event is not None and night.event.is_gradual and (night.number - night.event.first) % LOOK_EVERY == 0
     ]
-    for name in (*LOOKING_BACK, NAMED):
-        hits = [place * _LOOK_EVERY + 1 for place, night in enumerate(decaying) if name in night.found_by]
+    for name in LOOKING_BACK:
+        hits = [place * LOOK_EVERY + 1 for place, night in enumerate(decaying) if name in night.found_by]
         others = sum(name in night.wrongly_by for night in decaying)
         lines.append(
-            f"decay by {name}: found on {len(hits)} of {len(decaying)} nights, first on its night {hits[:1]}; another model on {others} of {len(decaying)}"
+            f"decay {name}: found on {len(hits)} of {len(decaying)} nights, first on its night {hits[:1]}; another model on {others} of {len(decaying)}"
         )
     lines += [
         f"WRONG {night.number} {night.event and night.event.name}: {night.verdict} {night.said}"
@@ -318,16 +292,11 @@ def main() -> None:
             Path(folder), seed=asked.seed, models=asked.models, nights=asked.nights, against=asked.against
         ):
             year.nights.append(night)
-            if asked.verbose or (night.event is not None and night.number in {night.event.first, night.event.last}):
-                print(
-                    night.number,
-                    night.event and night.event.name,
-                    night.verdict,
-                    night.said,
-                    night.differences,
-                    flush=True,
-                )
-    print(report(year, events(asked.nights)))
+            if asked.verbose:
+                event = "" if night.event is None else night.event.name
+                sys.stdout.write(f"{night.number} {event}: {night.verdict} {night.said}\n")
+                sys.stdout.flush()
+    sys.stdout.write(f"{report(year, events(asked.nights))}\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from batchkit.annotation.row_answers import RowAnswers
+from batchkit.datasets import rows_of
 from batchkit.emulator.answers.schema_answers import conforming
+from tests.evaluation.support import make_answer
 from tests.evaluation.year_plan import (
     COLLAPSE,
     DECAY_PER_WEEK,
@@ -20,10 +23,12 @@ from tests.evaluation.year_plan import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from batchkit.datasets import Table
     from tests.evaluation.year_plan import Event
 
 ROWS, CLUSTERS = 300, 60
@@ -105,6 +110,10 @@ class World:
         requests = [_request(row, model) for row in self.rows(night) for model in self.models(night)]
         return frozenset(name for name in requests if random.random() < FAILED_SHARE)
 
+    def is_bad(self, night: int) -> bool:
+        """Whether the provider fails on a share of the requests."""
+        return night == self.planned["30 % of answers fail"].first
+
     def _chances(
         self, log_odds: NDArray[np.float64], night: int, place: int, slices: NDArray[np.str_]
     ) -> NDArray[np.float64]:
@@ -121,21 +130,40 @@ class World:
             target -= FALL
         if place == DECAYING and night >= decay.first:
             target -= DECAY_PER_WEEK * (night - decay.first) / 7
-        chances = _at_mean(log_odds, target)
+        chances = at_mean(log_odds, target)
         if place == FALLING and slice_fall.first <= night <= slice_fall.last:
             inside = slices == SLICE
-            chances[inside] = _at_mean(log_odds[inside], float(chances[inside].mean()) - COLLAPSE)
+            chances[inside] = at_mean(log_odds[inside], float(chances[inside].mean()) - COLLAPSE)
         return chances
 
 
-def _request(row: int, model: str) -> str:
+def _request(row: int | str, model: str) -> str:
     return f"r{row}:{model.rsplit('/', 1)[-1]}:1"
 
 
-def _at_mean(log_odds: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+def at_mean(log_odds: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
     """Return chances with this mean that differ between rows as the log odds do."""
     low, high = -20.0, 20.0
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if (1 / (1 + np.exp(-log_odds - middle))).mean() < mean else (low, middle)
     return np.asarray(1 / (1 + np.exp(-log_odds - low)))
+
+
+def drawn_answers(world: World, night: int, rows_asked: Table) -> Iterator[RowAnswers]:
+    """Yield the rows of a night's workload with the models' answers."""
+    wrong = world.wrong(night)
+    failed = world.failed(night) if world.is_bad(night) else frozenset()
+    models = world.models(night)
+    rows = (row for batch in rows_asked.batches() for row in rows_of(batch))
+    for number, row in enumerate(rows):
+        answers = []
+        for place, model in enumerate(models):
+            custom_id = _request(row["id"][1:], model)
+            said = world.said[int(row["id"][1:])]
+            label = LABELS[(LABELS.index(said) + 1) % len(LABELS)] if custom_id in wrong else said
+            more = {"custom_id": custom_id, "seq": number * len(models) + place, "model": model}
+            if custom_id in failed:
+                more |= {"status": "failed", "error_code": "server_error"}
+            answers.append(make_answer(None if custom_id in failed else {"label": label}, **more))
+        yield RowAnswers(number + 1, row, tuple(answers))
