@@ -222,6 +222,7 @@ class Suite(_SuitePart):
             table=table,
             table_digest=table_digest,
             limit=self.dataset.limit,
+            paths=tuple(str(Path(part).absolute()) for part in self.table_parts() if "://" not in part),
         )
 
     def contradictions(self) -> Iterator[tuple[Place, str]]:

@@ -12,6 +12,8 @@ from pyarrow import parquet as pq
 from sqlalchemy import text
 
 from batchkit.annotation.row_answers import read_row_answers
+from batchkit.api.modes import RunMode
+from batchkit.api.reading import export_results
 from batchkit.emulator import Scenario
 from batchkit.emulator.faults.lines import FailLines
 from batchkit.emulator.scenarios.scenario import Reply
@@ -330,6 +332,16 @@ def test_values_of_any_type_are_expected_sliced_and_judged(open_harness_on_sqlit
     assert [(row["note"], row["label"]) for row in asked] == [({"x": 1}, "2.50"), (None, "neg")]
     worst = worst_scored(runner, runner.find(found.workload_names[0]), found.run, limit=2)
     assert {row.expected.text for row in worst if row.expected} == {"2.50", "10.00"}
+
+
+def test_an_export_does_not_overwrite_the_dataset(sqlite_harness, tmp_path):
+    """The workload of a run knows the files of its suite."""
+    runner = sqlite_harness.runner
+    night(runner, reviews_suite(tmp_path, 3))
+    before = (tmp_path / "reviews.csv").read_bytes()
+    with pytest.raises(UsageError):
+        export_results("reviews-1", tmp_path / "reviews.csv", runner.settings, RunMode("export"))
+    assert (tmp_path / "reviews.csv").read_bytes() == before
 
 
 def test_labels_have_a_confusion_matrix(open_harness, tmp_path):

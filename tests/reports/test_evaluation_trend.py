@@ -88,7 +88,9 @@ def store_run(runner, number, *, fully_scored=True, origin=None):
             arms = [Arm("prompt", "d", "small")]
             evaluation = evaluations.begin(connection, suite="s", arms=arms, samples=1, scheduled_for=None, **values)
         else:
-            evaluation = evaluations.derive(connection, evaluations.find(connection, origin), **values)
+            found_origin = evaluations.find(connection, origin)
+            assert found_origin is not None
+            evaluation = evaluations.derive(connection, found_origin, **values)
         assert evaluation is not None
         evaluations.finish(
             connection,
