@@ -340,7 +340,7 @@ def test_an_export_does_not_overwrite_the_dataset(sqlite_harness, tmp_path):
     night(runner, reviews_suite(tmp_path, 3))
     before = (tmp_path / "reviews.csv").read_bytes()
     with pytest.raises(UsageError):
-        export_results("reviews-1", tmp_path / "reviews.csv", runner.settings, RunMode("export"))
+        export_results("reviews-1", tmp_path / "reviews.csv", runner.settings, RunMode("export"), raw_csv=False)
     assert (tmp_path / "reviews.csv").read_bytes() == before
 
 
