@@ -26,6 +26,7 @@ _SHORTEST_TEXT_BYTES = 160
 _ID_BYTES = 300
 _FORMER_MARKUP_BYTES = 600
 _BESIDE_MARKUP_BYTES = 120
+_SCORE_MARKUP_BYTES = 24
 #: Shard files at a URL are downloaded completely, so only this many of them.
 _FETCHED_FILES = 4
 _OPEN_FILES = 32
@@ -100,7 +101,8 @@ class ShownRow:
     def more_markup(self) -> int:
         """Return the largest size of the markup of other answers, beside their texts."""
         scores = sum(len(one.scores) for one in self.beside)
-        return (_FORMER_MARKUP_BYTES if self.former else 0) + _BESIDE_MARKUP_BYTES * (len(self.beside) + scores)
+        others = _BESIDE_MARKUP_BYTES * len(self.beside) + _SCORE_MARKUP_BYTES * scores
+        return (_FORMER_MARKUP_BYTES if self.former else 0) + others
 
     @property
     def kinds(self) -> tuple[str, ...]:

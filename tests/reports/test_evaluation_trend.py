@@ -88,9 +88,9 @@ def store_run(runner, number, *, fully_scored=True, origin=None):
             arms = [Arm("prompt", "d", "small")]
             evaluation = evaluations.begin(connection, suite="s", arms=arms, samples=1, scheduled_for=None, **values)
         else:
-            found_origin = evaluations.find(connection, origin)
-            assert found_origin is not None
-            evaluation = evaluations.derive(connection, found_origin, **values)
+            scored = evaluations.find(connection, origin)
+            assert scored is not None
+            evaluation = evaluations.derive(connection, scored, **values)
         assert evaluation is not None
         evaluations.finish(
             connection,

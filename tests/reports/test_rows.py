@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from batchkit.files import jsonl
-from batchkit.reports.rows import ShownRow, answer_of, error_text, prompt_of, text_limit, within, worst_rows
+from batchkit.reports.rows import (
+    Beside,
+    Former,
+    ShownRow,
+    answer_of,
+    error_text,
+    prompt_of,
+    text_limit,
+    within,
+    worst_rows,
+)
 from batchkit.reports.text import Cut
 from batchkit.steps.split import SplitOptions
 from tests.reports.conftest import running
@@ -97,6 +107,15 @@ def test_scores_and_expected_texts_count_towards_the_size():
 
     assert len(within([scored] * 10, 10_000, 0)) == 4
     assert len(within([row("x")] * 10, 10_000, 0)) == 10
+
+
+def test_former_answers_and_those_of_other_models_count_towards_the_size():
+    """Their texts are counted, and the markup around them."""
+    former = Former("run", Cut("f" * 1_000), Cut(""), "stop", 1, 1)
+    beside = (Beside("m", Cut("b" * 500), (("accuracy", "1"),)),) * 2
+
+    assert len(within([replace(row("x"), former=former)] * 20, 10_000, 0)) == 6
+    assert len(within([replace(row("x"), beside=beside)] * 20, 10_000, 0)) == 7
 
 
 def test_rows_are_read_back_from_the_sent_requests(tmp_path):
