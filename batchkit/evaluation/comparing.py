@@ -87,6 +87,7 @@ def compare(
         within = _Within(connection, evaluation, suite, rows)
         compared = list(within.compared(rescored or previous, earlier_rows, pairing, incomparable))
         chosen = list(_chosen(runner, within))
+        within.leave_out_unwatched([*compared, *chosen], previous)
     changes = judged([*compared, *chosen], suite.alarms)
     uncompared = tuple(within.uncompared)
     return Comparison(
@@ -224,6 +225,21 @@ class _Within:
         if whole is None or not self._is_enough(whole):
             return None
         return replace(whole, baseline=run.name, kind=alarm.baseline, chosen_from=len(known), of_last=alarm.of_last)
+
+    def leave_out_unwatched(self, found: Sequence[Compared], previous: Evaluation) -> None:
+        """Leave out what alarms watch and none of them could compare, though the run before has it."""
+        if self.is_watched_uncompared:
+            return
+        for scorer in self.suite.scorers:
+            for place, _ in shared_arms(self.evaluation, previous):
+                arm = self.evaluation.arms[place]
+                alarms = [alarm for alarm in self.suite.alarms if alarm.concerns(scorer.label, arm.prompt, arm.model)]
+                of_arm = [one for one in found if (one.scorer, one.arm) == (scorer.label, arm)]
+                if alarms and not any(one.is_watched_by(alarm) for one in of_arm for alarm in alarms):
+                    self._leave_out(
+                        scorer.label,
+                        f"{scorer.label} of {arm.model} was not compared: its alarms found no passed run to compare with",
+                    )
 
     def _why_unpaired(self) -> str:
         return "" if self.suite.dataset.key is not None else "; name the rows with `key`"

@@ -130,7 +130,8 @@ def _names(what: str, now: Sequence[str], then: Sequence[str]) -> Iterator[str]:
     for names, how in ((new, "new"), (gone, "gone")):
         if names:
             listed = ", ".join(map(repr, names[:_SHOWN])) + (" ..." if len(names) > _SHOWN else "")
-            yield f"the {what} {listed} is {how}" if len(names) == 1 else f"the {what}s {listed} are {how}"
+            told = f"the {what} {listed} is {how}" if len(names) == 1 else f"the {what}s {listed} are {how}"
+            yield f"{told}, compared with nothing" if how == "new" else told
 
 
 def _of_parameters(now: Suite, then: Suite) -> Iterator[str]:

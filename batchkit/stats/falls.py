@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from batchkit.stats.flips import LARGEST_FLIPPED, fall_p_value, fall_shares, largest_rejected
+from batchkit.stats.flips import (
+    LARGEST_EXACT,
+    LARGEST_FLIPPED,
+    extreme_bound,
+    fall_p_value,
+    fall_shares,
+    largest_rejected,
+)
 from batchkit.stats.intervals import scale_of, student
 from batchkit.stats.paired import Pairs, independent_constants, paired, student_error
 from batchkit.stats.paired_shares import fall_test, largest_rejected_fall
@@ -42,7 +49,12 @@ def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters |
         return fall_test(shares.fell, shares.rose, shares.pairs, fall)
     falls, sizes = _falls(pairs)
     if falls.size <= LARGEST_FLIPPED:
-        return fall_p_value(fall_shares(falls, sizes), fall)
+        shares_of_flips = fall_shares(falls, sizes)
+        p_value = fall_p_value(shares_of_flips, fall)
+        beyond_it = falls - fall * sizes
+        is_beyond_all = falls.size > LARGEST_EXACT and p_value * (1 + shares_of_flips.size) == 1
+        # None of the random flips fell as far: see ``flip_p_values``.
+        return min(p_value, extreme_bound(float(beyond_it.sum()), beyond_it)) if is_beyond_all else p_value
     from scipy import stats  # noqa: PLC0415 - takes half a second to load
 
     error, freedom = student_error(pairs.moved, pairs.totals)

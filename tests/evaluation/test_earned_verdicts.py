@@ -264,7 +264,7 @@ def test_a_suite_that_changed_says_so(sqlite_harness, tmp_path):
     found = night(runner, load_suite(write_suite(tmp_path, other)))
     assert found.differences == (
         "the prompt changed",
-        "the model 'qwen/qwen3-32b' is new",
+        "the model 'qwen/qwen3-32b' is new, compared with nothing",
         "the model 'openai/gpt-oss-120b' is gone",
         "the parameter temperature: not set -> 0.5",
         "the rules for answers changed",
@@ -345,6 +345,20 @@ def test_an_alarm_may_look_further_back_than_the_last_run(open_harness_on_sqlite
     assert found.verdict == verdict
     watched = next(one for one in found.changes if one.baseline is not None and one.model == SMALL)
     assert (watched.baseline, watched.before) == (chosen, pytest.approx(1.0 if baseline == "best" else 55 / 60))
+
+
+def test_an_alarm_that_finds_no_run_to_compare_with_has_compared_nothing(open_harness_on_sqlite, tmp_path):
+    """The scorer changed, so that no passed run has its scores: a fall behind that is not called passed."""
+    text = REVIEWS.replace("{scorer: accuracy, fall: 0.05}", "{scorer: accuracy, fall: 0.05, baseline: median}")
+    harness = open_harness_on_sqlite()
+    night(harness.runner, reviews_suite(tmp_path, 20, text))
+    harness.emulator.set_scenario(Scenario(faults=(wrong(1.0),)))
+    changed = text.replace(
+        "{kind: choice, name: accuracy, field: label}", "{kind: exact, name: accuracy, field: label}"
+    )
+    found = night(harness.runner, load_suite(write_suite(tmp_path, changed)))
+    assert found.verdict == "incomparable"
+    assert f"accuracy of {SMALL} was not compared: its alarms found no passed run to compare with" in found.notes
 
 
 def test_a_baseline_of_the_suite_that_does_not_exist_is_refused(sqlite_harness, tmp_path):
