@@ -38,7 +38,7 @@ def preview_suite(
     from batchkit.annotation.estimate import earlier_workloads  # noqa: PLC0415 - an extra
     from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
     from batchkit.annotation.workload_from_table import longest_request  # noqa: PLC0415 - as above
-    from batchkit.evaluation import runs  # noqa: PLC0415 - as above
+    from batchkit.evaluation import baselines, runs  # noqa: PLC0415 - as above
     from batchkit.evaluation.power import findable_falls  # noqa: PLC0415 - as above
     from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - as above
 
@@ -60,10 +60,10 @@ def preview_suite(
     model_check(found, mode.observer, is_dry_run=True)(models)
     with existing.readable_store(found) as store:
         if store is None:
-            runs.check_named_baseline(None, file.suite)
+            baselines.check_named(None, file.suite)
             falls = findable_falls(file.suite, shown.rows, None)
         else:
             with store.read() as connection:
-                runs.check_named_baseline(connection, file.suite)
+                baselines.check_named(connection, file.suite)
                 falls = findable_falls(file.suite, shown.rows, connection)
     return SuitePreview(shown, falls, {judge.label: shown.requests for judge in file.suite.judges})

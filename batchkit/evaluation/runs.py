@@ -17,8 +17,9 @@ from batchkit.annotation.render import Renderer
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.engine.announcements import EvaluationEnd
-from batchkit.errors import UnknownWorkload, UsageError, WorkloadConflict
-from batchkit.evaluation.comparing import PASSED, Comparison, compare
+from batchkit.errors import UsageError, WorkloadConflict
+from batchkit.evaluation import baselines
+from batchkit.evaluation.comparing import Comparison, compare
 from batchkit.evaluation.judging import (
     agreement_with_people,
     ensure_judge_workload,
@@ -28,7 +29,7 @@ from batchkit.evaluation.judging import (
 )
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.open_runs import open_runs
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, label_figures, summary
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, summary
 from batchkit.evaluation.sampling import chosen_rows
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge
 from batchkit.evaluation.scoring import score_answers
@@ -41,8 +42,6 @@ from batchkit.store.evaluations import Arm
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from sqlalchemy.engine import Connection
-
     from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite_file import SuiteFile
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
-_BASELINES = frozenset({"previous", "passed"})
 _TRIES = 20
 
 
@@ -75,8 +73,8 @@ def begin(
     suite = file.suite
     found = _referred_run(runner, suite, name, scheduled_for, is_partial=is_partial)
     wanted = against or suite.against
-    if wanted not in _BASELINES and (found is None or found.finished_at is None):
-        _named_baseline(runner, wanted)
+    if wanted not in baselines.CHOSEN and (found is None or found.finished_at is None):
+        baselines.named(runner, wanted)
     if found is not None:
         return found
     check_suite(file)
@@ -147,7 +145,7 @@ def conclude(
     digest = _table_digest(runner, evaluation, suite)
     with runner.store.read() as connection:
         measured = measure(connection, evaluation, suite)
-    baseline = _baseline(runner, evaluation, against or suite.against)
+    baseline = baselines.choose(runner, evaluation, against or suite.against)
     previous, notes = baseline.run, baseline.notes
     comparison = (
         compare(runner, evaluation, suite, previous, table_digest=digest) if previous is not None else Comparison()
@@ -372,57 +370,3 @@ def _table_digest(runner: Runner, evaluation: Evaluation, suite: Suite) -> str:
     """Return the digest of the table; empty for a query, whose text does not identify its rows."""
     recipe = runner.find(evaluation.workload).recipe
     return load_recipe(recipe).table_digest if recipe is not None and suite.dataset.query is None else ""
-
-
-class _Baseline(NamedTuple):
-    """The run to compare with, None if there is none; ``notes`` say why."""
-
-    run: Evaluation | None
-    notes: tuple[str, ...] = ()
-
-
-def _baseline(runner: Runner, evaluation: Evaluation, against: str) -> _Baseline:
-    if against not in _BASELINES:
-        return _Baseline(_named_baseline(runner, against, evaluation))
-    verdicts = PASSED if against == "passed" else None
-    with runner.store.read() as connection:
-        found = evaluations.before(connection, evaluation, verdicts=verdicts)
-        if found:
-            return _Baseline(found[0])
-        is_first = evaluations.is_first(connection, evaluation)
-    if is_first:
-        return _Baseline(None, ("nothing to compare with: this is the first run",))
-    which = "passed" if against == "passed" else "has scores for enough answers"
-    return _Baseline(None, (f"nothing to compare with: no earlier run of {evaluation.suite!r} {which}",))
-
-
-def check_named_baseline(connection: Connection | None, suite: Suite) -> None:
-    """Raise ``UsageError`` if the suite names a run to compare with that is no baseline; ``connection`` is None without a database."""
-    if suite.against in _BASELINES:
-        return
-    named = None if connection is None else evaluations.find(connection, suite.against)
-    if named is None:
-        raise UnknownWorkload(
-            f"there is no evaluation {suite.against!r} to compare with", hint="evaluations are named SUITE-NUMBER"
-        )
-    _check_is_baseline(named)
-
-
-def _named_baseline(runner: Runner, name: str, evaluation: Evaluation | None = None) -> Evaluation:
-    """Return the run to compare with. Raises ``UnknownWorkload``, and ``UsageError`` for a run that is no baseline."""
-    named = find_run(runner, name)
-    _check_is_baseline(named, evaluation)
-    return named
-
-
-def _check_is_baseline(named: Evaluation, evaluation: Evaluation | None = None) -> None:
-    name = named.name
-    if named.finished_at is None or (evaluation is not None and named.id == evaluation.id):
-        raise UsageError(
-            f"the run {name!r} is not finished, so nothing can be compared with it", hint="finish it first"
-        )
-    if not named.fully_scored:
-        raise UsageError(
-            f"the run {name!r} has scores for too few answers, so nothing can be compared with it",
-            hint="compare with another run, or `previous`, or `passed`",
-        )

@@ -1,0 +1,75 @@
+"""Which earlier run a run of a suite is compared with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from batchkit.errors import UnknownWorkload, UsageError
+from batchkit.evaluation.comparing import PASSED
+from batchkit.evaluation.results import find_run
+from batchkit.store import evaluations
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.suite import Suite
+    from batchkit.store.evaluations import Evaluation
+
+#: What ``against`` says instead of a run's name.
+CHOSEN = frozenset({"previous", "passed"})
+
+
+class Baseline(NamedTuple):
+    """The run to compare with, None if there is none; ``notes`` say why."""
+
+    run: Evaluation | None
+    notes: tuple[str, ...] = ()
+
+
+def choose(runner: Runner, evaluation: Evaluation, against: str) -> Baseline:
+    """Return the run that a run is compared with: the ``previous`` one, the last that ``passed``, or a named one. Raises as ``named``."""
+    if against not in CHOSEN:
+        return Baseline(named(runner, against, evaluation))
+    verdicts = PASSED if against == "passed" else None
+    with runner.store.read() as connection:
+        found = evaluations.before(connection, evaluation, verdicts=verdicts)
+        if found:
+            return Baseline(found[0])
+        is_first = evaluations.is_first(connection, evaluation)
+    if is_first:
+        return Baseline(None, ("nothing to compare with: this is the first run",))
+    which = "passed" if against == "passed" else "has scores for enough answers"
+    return Baseline(None, (f"nothing to compare with: no earlier run of {evaluation.suite!r} {which}",))
+
+
+def check_named(connection: Connection | None, suite: Suite) -> None:
+    """Raise ``UsageError`` if the suite names a run to compare with that is no baseline; ``connection`` is None without a database."""
+    if suite.against in CHOSEN:
+        return
+    found = None if connection is None else evaluations.find(connection, suite.against)
+    if found is None:
+        raise UnknownWorkload(
+            f"there is no evaluation {suite.against!r} to compare with", hint="evaluations are named SUITE-NUMBER"
+        )
+    _check_is_baseline(found)
+
+
+def named(runner: Runner, name: str, evaluation: Evaluation | None = None) -> Evaluation:
+    """Return the run to compare with. Raises ``UnknownWorkload``, and ``UsageError`` for a run that is no baseline."""
+    found = find_run(runner, name)
+    _check_is_baseline(found, evaluation)
+    return found
+
+
+def _check_is_baseline(named: Evaluation, evaluation: Evaluation | None = None) -> None:
+    name = named.name
+    if named.finished_at is None or (evaluation is not None and named.id == evaluation.id):
+        raise UsageError(
+            f"the run {name!r} is not finished, so nothing can be compared with it", hint="finish it first"
+        )
+    if not named.fully_scored:
+        raise UsageError(
+            f"the run {name!r} has scores for too few answers, so nothing can be compared with it",
+            hint="compare with another run, or `previous`, or `passed`",
+        )
