@@ -92,7 +92,7 @@ def test_an_evaluation_reports_its_verdict(batchkit, open_emulator, script, tmp_
     command, out = script(APPEND)
     assert batchkit("eval", suite, "--no-prefect", "--on-finish", command).code == 0
     (report,) = told(out)
-    assert (report["kind"], report["run"], report["evaluation"]["verdict"]) == ("finished", "reviews-1", "passed")
+    assert (report["kind"], report["run"], report["evaluation"]["verdict"]) == ("finished", "reviews-1", "first")
 
 
 def test_serve_reports_what_it_finishes(batchkit, open_emulator, source, hook, monkeypatch):

@@ -70,7 +70,7 @@ def test_means_of_right_answers_cover_the_truth(rows):
 
     For a single share it jumps, because the number of right answers is whole: a little below 93 % for some, above 99 % for others.
     """
-    known = [mean_interval([1.0] * good + [0.0] * (rows - good)) for good in range(rows + 1)]
+    known = [mean_interval([1.0] * right + [0.0] * (rows - right)) for right in range(rows + 1)]
     low, high = (np.array([getattr(interval, side) for interval in known]) for side in ("low", "high"))
     average = []
     for share in np.linspace(0.5, 0.98, 25):

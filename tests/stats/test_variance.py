@@ -82,6 +82,6 @@ def test_more_samples_never_promise_a_larger_error():
 def test_other_shapes_are_refused():
     """Each mistake is named."""
     with pytest.raises(ValueError, match="rows and samples"):
-        sample_spread([0.5, 0.4])  # type: ignore[list-item]
+        sample_spread([0.5, 0.4])  # type: ignore[list-item] # what the test is about
     with pytest.raises(ValueError, match="finite"):
         sample_spread([[float("inf")]])

@@ -107,7 +107,7 @@ class SchemaValid(ScorerBase):
         _ = self._compiled
         return super().prepared()
 
-    def _score(self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:  # noqa: ARG002
+    def _score(self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:  # noqa: ARG002 - a schema needs no row
         broken_rules = (answer.error_code or "").partition("_")[0] in {"answer", "generation"}
         if answer.status != "succeeded" and not broken_rules:
             return Score(None, NO_ANSWER, answer.error_code or answer.status)

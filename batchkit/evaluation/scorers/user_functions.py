@@ -44,7 +44,7 @@ class Python(ScorerBase):
     def prepared(self) -> ScoreAnswer:
         """Return the scorer with the process of its function."""
         # Loading it takes a while, and is only needed where answers are scored.
-        from batchkit.annotation.row_answers import RequestAnswer as Answer  # noqa: PLC0415
+        from batchkit.annotation.row_answers import RequestAnswer as Answer  # noqa: PLC0415 - loading it takes a while
 
         check = check_by_function(self.function, seconds=self.seconds, types=(Answer,))
 
