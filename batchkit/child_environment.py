@@ -6,15 +6,20 @@ import os
 from typing import Final
 
 ENV_PREFIX: Final = "BATCHKIT_"
-#: The first is a key of Groq's; the second belongs to whatever server the settings name.
-KEY_VARIABLES: Final = ("GROQ_API_KEY", "BATCHKIT_API_KEY")
+#: The key of whatever server the settings name.
+OWN_KEY_VARIABLE: Final = f"{ENV_PREFIX}API_KEY"
+#: Every provider's key is in a variable that ends so.
+_KEY_ENDING: Final = "_API_KEY"
 
 
 def environment_for_others() -> dict[str, str]:
-    """Copy this process's environment for a child that needs neither the key nor the results store: it gets no secret of ours."""
-    withheld = {*KEY_VARIABLES, "PGPASSWORD"}
+    """Copy this process's environment for a child that needs neither a key nor the results store: it gets no secret of ours."""
     return {
         name: value
         for name, value in os.environ.items()
-        if name.upper() not in withheld and not name.upper().startswith(ENV_PREFIX)
+        if name.upper() != "PGPASSWORD" and not name.upper().startswith(ENV_PREFIX) and not _is_key(name.upper())
     }
+
+
+def _is_key(name: str) -> bool:
+    return name.endswith(_KEY_ENDING)

@@ -129,7 +129,7 @@ def _version(package: str) -> str:
 
 def _origins(settings: Settings, flags: Mapping[str, Any]) -> Finding:
     """Say where each setting comes from; of the key only whether it is there."""
-    origins = origins_of_settings(flags)
+    origins = origins_of_settings(flags, settings.dialect)
     parts = [f"key present ({origins.get('api_key')})" if settings.api_key else "key absent"]
     parts += [f"{name} from {origin}" for name, origin in origins.items() if name != "api_key"]
     return Finding("settings", Level.OK, f"{', '.join(parts)}; everything else at its default")
@@ -189,14 +189,14 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _provider(settings: Settings, clock: Callable[[], float]) -> Iterator[Finding]:
     if settings.api_key is None or not settings.api_key.get_secret_value().strip():
-        advice = "set GROQ_API_KEY (console.groq.com/keys), or try everything without one: `batchkit demo`"
-        yield Finding("key", Level.FAILED, f"{settings.base_url} not tried: there is no key", advice)
+        message = f"{settings.address} not tried: there is no key"
+        yield Finding("key", Level.FAILED, message, settings.dialect.key_hint)
         return
     with TemporaryDirectory(prefix="batchkit-doctor-") as scratch:
         # A runner knows how to build the provider; it gets a database that is thrown away.
         hasty = {"home": Path(scratch), "database_url": None, "http_attempts": 2, "http_timeout_seconds": _HTTP_SECONDS}
         with Runner(settings.model_copy(update=hasty)) as runner:
-            yield from _key_and_plan(runner.provider, settings.base_url)
+            yield from _key_and_plan(runner.provider, settings.address)
             yield from _clock(runner.provider.now(), clock())
 
 

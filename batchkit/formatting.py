@@ -1,11 +1,16 @@
-"""Numbers as people read them: durations, sizes, counts, moments."""
+"""What people read: durations, sizes, counts, moments, the nearest name."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from rich import filesize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
@@ -15,6 +20,12 @@ _WEEKDAY_IS_ENOUGH = 6 * _DAY
 _KILO = 1000
 _COUNTS = ("", "k", "M", "G", "T", "P")
 _EXACT_BELOW = 10_000
+
+
+def or_rather(name: object, known: Iterable[str]) -> str:
+    """Return the nearest known name as the end of a sentence, "" when none is near."""
+    near = get_close_matches(str(name), sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def duration(seconds: float) -> str:

@@ -55,19 +55,26 @@ OPEN_SHARD_STATES = (
 _RETRYABLE_STATUSES = frozenset({0, 408, 409, 425, 429, 498})
 _SERVER_ERROR = 500
 
-# OpenAI's codes for a request that was never executed (Batch guide, "Errors"); Groq documents the case, not the code.
-_EXPIRED_CODES = frozenset({"batch_expired", "expired"})
-_CANCELLED_CODES = frozenset({"batch_cancelled", "cancelled", "canceled"})
-_TRANSIENT_CODES = (
-    "timeout",
-    "timed_out",
-    "connection",
-    "unavailable",
-    "overloaded",
-    "capacity",
-    "rate_limit",
-    "server_error",
-)
+
+@dataclass(frozen=True, slots=True)
+class LineCodes:
+    """The error codes of output lines: of requests that were never executed, and parts of codes of errors that pass.
+
+    The defaults are OpenAI's (Batch guide, "Errors"), which most servers share.
+    """
+
+    expired: frozenset[str] = frozenset({"batch_expired", "expired"})
+    cancelled: frozenset[str] = frozenset({"batch_cancelled", "cancelled", "canceled"})
+    transient: tuple[str, ...] = (
+        "timeout",
+        "timed_out",
+        "connection",
+        "unavailable",
+        "overloaded",
+        "capacity",
+        "rate_limit",
+        "server_error",
+    )
 
 
 def is_retryable_status(status_code: int) -> bool:
@@ -75,21 +82,21 @@ def is_retryable_status(status_code: int) -> bool:
     return status_code in _RETRYABLE_STATUSES or status_code >= _SERVER_ERROR
 
 
-def classify(line: OutputLine) -> LineOutcome:
-    """Return the outcome of one output line for its request.
+def classify(line: OutputLine, codes: LineCodes) -> LineOutcome:
+    """Return the outcome of one output line for its request; ``codes`` are those of the provider.
 
     Success is a body, a 2xx status and no error at either level: a 4xx may hide inside ``response`` while ``error`` is null.
     """
     code, message = line.error_code, line.error_message
     status = line.status_code
-    if code in _EXPIRED_CODES:
+    if code in codes.expired:
         return LineOutcome(OutcomeKind.EXPIRED, status, code, message)
-    if code in _CANCELLED_CODES:
+    if code in codes.cancelled:
         return LineOutcome(OutcomeKind.CANCELLED, status, code, message)
     if status is not None and 200 <= status < 300 and line.body and not line.has_error:  # noqa: PLR2004 - 2xx
         return LineOutcome(OutcomeKind.SUCCEEDED, status)
     if status is None or 200 <= status < 300:  # noqa: PLR2004 - 2xx that carries an error or no body
-        transient = code is None or any(word in code for word in _TRANSIENT_CODES)
+        transient = code is None or any(word in code for word in codes.transient)
         kind = OutcomeKind.TRANSIENT if transient else OutcomeKind.REFUSED
         return LineOutcome(kind, status, code or "empty_response", message or "the provider returned no response body")
     kind = OutcomeKind.TRANSIENT if is_retryable_status(status) else OutcomeKind.REFUSED

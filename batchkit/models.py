@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, Any, NamedTuple, NewType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,13 +137,14 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file at the provider; ``size_bytes`` is None when unknown."""
+    """A file at the provider; what is unknown is None."""
 
     id: FileId
     filename: str
     size_bytes: int | None
     purpose: str
     created_at: int | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,13 @@ class LineOutcome:
     message: str | None = None
 
 
+class Destination(NamedTuple):
+    """Where the requests of one file go: the endpoint, and the model where a file may have one only (None: any)."""
+
+    endpoint: str
+    model: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A row of ``shards``. Times are Unix seconds (float); ``path`` is relative to the spool.
@@ -233,7 +241,8 @@ class Shard:
     ``key`` is unique and part of the batch's metadata, so that a batch whose creation was not answered can be found again.
     ``refusals`` counts how often the provider refused the shard (while ``submitted``: how many waits for its overdue batch have
     begun), ``waits`` how often in a row its requests, in any shard, found no room. ``next_lines`` and ``next_window`` are the size
-    and window for its requests that must be sent again. ``list_scans`` counts the complete scans of the list of batches since
+    and window for its requests that must be sent again. ``model`` is that of all its requests where a file may have one only.
+    ``list_scans`` counts the complete scans of the list of batches since
     ``submitting_since`` that lacked its batch.
     """
 
@@ -259,6 +268,7 @@ class Shard:
     next_lines: int
     next_window: str
     list_scans: int
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +291,7 @@ class Workload:
 
     ``request_count`` is None until the split has been committed whole. ``directory`` is its folder in the spool. ``window``
     and ``max_window`` are completion windows as the provider writes them (``24h``, ``7d``): the first one, and the longest one that
-    the user allows. ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` are the rules that an
+    the user allows. ``provider`` is the name of its dialect. ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` are the rules that an
     answer must keep, as JSON (see ``batchkit.answers``), ``recipe`` is what the requests were made from; both are None for a
     workload made from requests. ``skipped_rows`` rows of its table have no request. ``reuse`` is a ``ReuseMode``, None without
     reuse: of its requests ``reused_requests`` got answers that the database had, and ``repeated_requests`` ask what an earlier request
@@ -303,6 +313,7 @@ class Workload:
     policy: RetryPolicy
     credential: str | None
     cancel_requested_at: float | None
+    provider: str
     answer_rules: str | None = None
     recipe: str | None = None
     skipped_rows: int = 0

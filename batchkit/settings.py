@@ -14,22 +14,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    create_model,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from batchkit.child_environment import ENV_PREFIX, KEY_VARIABLES
+from batchkit.child_environment import ENV_PREFIX, OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
+from batchkit.provider.dialects import DEFAULT, dialect_named
 from batchkit.settings_file import SettingsFile, read_settings_file
-from batchkit.sharding import parse_window
+from batchkit.sharding import hours_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from batchkit.provider.dialect import Dialect
 
 logger = logging.getLogger(__name__)
-
-GROQ_BASE_URL = "https://api.groq.com/openai/v1"
-
-_GROQ = ("https", urlsplit(GROQ_BASE_URL).netloc)
 
 _DOTENV = ".env"
 #: The unknown variables that were told in this process.
@@ -37,7 +45,7 @@ _warned: set[str] = set()
 
 
 def _window(value: str) -> str:
-    parse_window(value)
+    hours_of(value)
     return value
 
 
@@ -67,7 +75,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Environment names are ``BATCHKIT_`` and the field's name; the key is ``GROQ_API_KEY``."""
+    """Everything that can be set. Environment names are ``BATCHKIT_`` and the field's name; the key has the provider's own."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -78,12 +86,14 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
+    provider: str = Field(default=DEFAULT, description="Whose batch API it is; `batchkit doctor` lists them.")
     api_key: SecretStr | None = Field(
         default=None,
-        validation_alias=AliasChoices(*KEY_VARIABLES),
-        description="The Groq key; it is sent in the Authorization header and written nowhere.",
+        description="The provider's key; it is sent in one header and written nowhere.",
     )
-    base_url: str = Field(default=GROQ_BASE_URL, description="The API's address, with its /openai/v1.")
+    base_url: str | None = Field(
+        default=None, description="The API's address, with its /v1 or /openai/v1; by default the provider's own."
+    )
     allow_insecure_http: bool = Field(
         default=False, description="Allow http:// to other hosts than this one: the key travels in the clear."
     )
@@ -107,15 +117,18 @@ class Settings(BaseSettings):
         description="A folder that every machine sees at the same path: outputs in it are written by whoever finishes.",
     )
 
-    window: Window = Field(default="24h", description="Completion window of a first try: 24h to 7d.")
-    max_window: Window = Field(
-        default="7d", description="The longest window that a resubmission after expiry may take."
+    window: Window | None = Field(
+        default=None, description="Completion window of a first try; by default the provider's shortest."
+    )
+    max_window: Window | None = Field(
+        default=None,
+        description="The longest window that a resubmission after expiry may take; by default the provider's longest.",
     )
     shard_lines: PositiveInt | None = Field(
-        default=None, le=50_000, description="Requests per shard; by default 1,000 to 50,000 by the size of the input."
+        default=None, description="Requests per shard; by default 1,000 or more by the size of the input."
     )
-    shard_bytes: PositiveInt = Field(
-        default=100_000_000, le=200_000_000, description="The largest shard file, in bytes."
+    shard_bytes: PositiveInt | None = Field(
+        default=None, description="The largest shard file, in bytes; by default what the provider is known to accept."
     )
     max_attempts: PositiveInt = Field(
         default=5, le=1_000, description="Attempts of a request that may end in an error."
@@ -176,6 +189,22 @@ class Settings(BaseSettings):
     )
 
     @property
+    def dialect(self) -> Dialect:
+        """The provider's dialect. Raises ``ConfigurationError`` for an unknown provider."""
+        return dialect_named(self.provider)
+
+    @property
+    def address(self) -> str:
+        """The API's address. Raises ``ConfigurationError`` when neither the settings nor the provider have one."""
+        address = self.base_url or self.dialect.base_url
+        if address is None:
+            raise ConfigurationError(
+                f"{self.dialect.title} has no address of its own",
+                hint="give the one of your server with --base-url or BATCHKIT_BASE_URL",
+            )
+        return address
+
+    @property
     def resolved_parallel_waves(self) -> int:
         """How many waves of merging are done at the same time. Threads of one process parse no faster than one."""
         if self.parallel_waves is not None:
@@ -200,24 +229,42 @@ def load_settings(**overrides: Any) -> Settings:
     sources = _read_sources()
     _warn_about_unknown_variables(sources)
     used = {name: value for name, value in sources.in_file.items() if name not in given and not sources.variable(name)}
-    if "base_url" in used and "api_key" not in given:
-        used |= _key_for_file(sources, used["base_url"])
+    if "provider" in given and "base_url" not in given:
+        # An address of the environment belongs to the provider of the environment.
+        given["base_url"] = None
+        used.pop("base_url", None)
     try:
-        return Settings(**used, **given)
+        settings = Settings(**used, **given)
+        dialect = settings.dialect
+        if "api_key" not in given:
+            key = _key_of(sources, dialect, used.get("base_url"))
+            settings = settings.model_copy(update={"api_key": key})
     except ValidationError as error:
         problems = "; ".join(_problem(found, given, sources) for found in error.errors(include_url=False))
         raise ConfigurationError(f"a setting is wrong: {problems}", hint="see `batchkit run --help`") from None
+    if problem := dialect.problem_of_sizes(
+        window=settings.window,
+        max_window=settings.max_window,
+        shard_lines=settings.shard_lines,
+        shard_bytes=settings.shard_bytes,
+    ):
+        raise ConfigurationError(f"a setting is wrong: {problem}", hint="see `batchkit run --help`")
+    return settings
 
 
-def origins_of_settings(flags: Mapping[str, Any]) -> dict[str, str]:
+def origins_of_settings(flags: Mapping[str, Any], dialect: Dialect) -> dict[str, str]:
     """Return for each setting that is not at its default where it comes from, in the order of the fields.
 
-    ``flags`` are those of the command line. Raises ``ConfigurationError`` for a wrong ``batchkit.toml``.
+    ``flags`` are those of the command line, ``dialect`` is that of the provider, whose key may have a name of its own. Raises ``ConfigurationError`` for a wrong ``batchkit.toml``.
     """
     sources = _read_sources()
     found: dict[str, str] = {}
     for name in Settings.model_fields:
-        variable = sources.variable(name)
+        variable = (
+            sources.first_of((*dialect.key.variables, OWN_KEY_VARIABLE))
+            if name == "api_key"
+            else sources.variable(name)
+        )
         if name in flags:
             found[name] = "a flag"
         elif variable is not None:
@@ -240,7 +287,10 @@ class _Sources:
 
     def variable(self, name: str) -> tuple[str, str] | None:
         """Return the variable that gives a setting and its place, None when there is none."""
-        wanted = KEY_VARIABLES if name == "api_key" else (f"{ENV_PREFIX}{name.upper()}",)
+        return self.first_of((f"{ENV_PREFIX}{name.upper()}",))
+
+    def first_of(self, wanted: Sequence[str]) -> tuple[str, str] | None:
+        """Return the first of these variables that there is, and its place; None when there is none."""
         return next(
             ((variable, place) for place, names in self.variables.items() for variable in wanted if variable in names),
             None,
@@ -262,12 +312,12 @@ class _FileSettings(Settings):
         return (init_settings,)
 
 
-class _OwnKey(BaseSettings):
-    """The key of the server that the settings name, whoever runs it."""
+class _KeyReader(BaseSettings):
+    """Reads a key, whose name depends on the provider, from where settings come from."""
 
     model_config = SettingsConfigDict(env_file=_DOTENV, extra="ignore", hide_input_in_errors=True)
 
-    key: SecretStr | None = Field(default=None, validation_alias=KEY_VARIABLES[1])
+    key: SecretStr | None = None
 
 
 def _read_sources() -> _Sources:
@@ -295,37 +345,47 @@ def _warn_about_unknown_variables(sources: _Sources) -> None:
     for place, names in sources.variables.items():
         for name in names:
             own = name.removeprefix(ENV_PREFIX)
-            if own != name and own not in known and name not in {*KEY_VARIABLES, *_warned}:
+            if own != name and own not in known and name not in {OWN_KEY_VARIABLE, *_warned}:
                 _warned.add(name)
                 near = get_close_matches(own, known, n=1)
                 hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else ""
                 logger.warning("%s in %s is not a batchkit setting and has no effect%s", name, place, hint)
 
 
-def _key_for_file(sources: _Sources, base_url: str) -> dict[str, SecretStr]:
-    """Return the key to use with an address of ``batchkit.toml``, where it is another one than usual.
+def _key_of(sources: _Sources, dialect: Dialect, address_in_file: str | None) -> SecretStr | None:
+    """Read the key: that of the provider, else that of whatever server the settings name; None without one.
 
-    Whoever wrote the file chose the address, so Groq's key goes only to Groq. Raises ``ConfigurationError`` when there is no other.
+    Whoever wrote ``batchkit.toml`` chose the address in it, so the provider's key goes there only if it is the provider's own. Raises
+    ``ConfigurationError`` when there is no other.
     """
-    if _is_groqs(base_url):
-        return {}
-    if key := _OwnKey().key:
-        return {"api_key": key}
-    if sources.file is not None and sources.variable("api_key") is not None:
+    variables = (*dialect.key.variables, OWN_KEY_VARIABLE)
+    if address_in_file is None or (dialect.base_url is not None and _is_same_server(address_in_file, dialect.base_url)):
+        return _read_key(variables)
+    if key := _read_key((OWN_KEY_VARIABLE,)):
+        return key
+    if sources.file is not None and sources.first_of(variables) is not None:
         raise ConfigurationError(
-            f"{sources.file.place_of('base_url')}: {KEY_VARIABLES[0]} is a key for Groq, but base_url names another server;"
-            " nothing was sent",
-            hint=f"set {KEY_VARIABLES[1]} to a key of that server, or give the address with --base-url or BATCHKIT_BASE_URL",
+            f"{sources.file.place_of('base_url')}: {variables[0]} is a key for {dialect.title}, but base_url names another"
+            " server; nothing was sent",
+            hint=f"set {OWN_KEY_VARIABLE} to a key of that server, or give the address with --base-url or BATCHKIT_BASE_URL",
         )
-    return {}
+    return None
 
 
-def _is_groqs(address: str) -> bool:
+def _read_key(variables: Sequence[str]) -> SecretStr | None:
+    """Read the first of these variables from the environment or from ``.env``."""
+    key_field = Field(default=None, validation_alias=AliasChoices(*variables))
+    model = create_model("_Key", __base__=_KeyReader, key=(SecretStr | None, key_field))
+    found: SecretStr | None = model().key
+    return found
+
+
+def _is_same_server(one: str, other: str) -> bool:
     try:
-        found = urlsplit(address)
+        found, wanted = urlsplit(one), urlsplit(other)
     except ValueError:
         return False
-    return (found.scheme, found.netloc) == _GROQ
+    return (found.scheme, found.netloc) == (wanted.scheme, wanted.netloc)
 
 
 def _problem(found: Any, given: Mapping[str, Any], sources: _Sources) -> str:

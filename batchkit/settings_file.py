@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from batchkit.errors import ConfigurationError
+from batchkit.formatting import or_rather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ _NOTIFY = "notify"
 _NOTIFY_PREFIX = "notify_"
 #: Settings that the file may not give, with what to do instead.
 _REFUSED = {
-    "api_key": "this file must not hold a key: set GROQ_API_KEY in the environment or in .env",
+    "api_key": "this file must not hold a key: set it in the environment or in .env",
     "on_finish": "this file must not hold a command: set BATCHKIT_ON_FINISH in the environment, or give --on-finish",
 }
 _PATHS = ("home", "shared_folder")
@@ -157,12 +157,13 @@ def _collect(file: SettingsFile, tables: dict[str, dict[str, str]]) -> Iterator[
 def _unknown_table(table: str, content: Any, tables: dict[str, dict[str, str]]) -> str:
     if not isinstance(content, dict):
         return _unknown_key("", table, tables)
-    return f"there is no table {table!r} (there are: {', '.join(tables)}){_or_rather(table, tables)}"
+    return f"there is no table {table!r} (there are: {', '.join(tables)}){or_rather(table, tables)}"
 
 
 def _unknown_key(table: str, key: str, tables: dict[str, dict[str, str]]) -> str:
     """Write what is wrong with a key that the table does not have, and which it may be meant to be."""
-    plain = key.lower().replace("-", "_").removeprefix("batchkit_").replace("groq_api_key", "api_key")
+    plain = key.lower().replace("-", "_").removeprefix("batchkit_")
+    plain = "api_key" if plain.endswith("_api_key") else plain
     if plain in _REFUSED:
         return f"{key}: {_REFUSED[plain]}"
     for other, keys in tables.items():
@@ -170,12 +171,7 @@ def _unknown_key(table: str, key: str, tables: dict[str, dict[str, str]]) -> str
             own = next((mine for mine, name in keys.items() if plain in {mine, name}), None)
             if own is not None:
                 return f"{key} does not belong here: write {own} below [{other}]"
-    return f"there is no setting {key!r}{_or_rather(plain, tables.get(table, tables[_MAIN]))}"
-
-
-def _or_rather(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"there is no setting {key!r}{or_rather(plain, tables.get(table, tables[_MAIN]))}"
 
 
 def _secret_in(name: str, value: Any) -> str | None:

@@ -1,51 +1,91 @@
-"""The size of shards and the length of their windows: pure arithmetic.
+"""The size of shards and the length of their windows: pure arithmetic over a provider's limits.
 
-Groq takes 50,000 lines a file and recommends about 1,000 to avoid expiry (console.groq.com/docs/batch); one status call
-covers 200 batches. So a workload is cut into as many small shards as one status call can poll.
+Small shards expire less often, but each batch costs a place in a status call: a workload is cut into as many small shards as can be
+polled cheaply.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-MAX_SHARD_LINES = 50_000
-#: The documented maximum; files of this size have been refused, so shards stay below 100 MB by default.
-MAX_FILE_BYTES = 200_000_000
-MIN_DEFAULT_SHARD_LINES = 1_000
-BATCHES_PER_STATUS_CALL = 200
 #: Resubmission after expiry never makes smaller shards: they would only make more batches.
 MIN_RESUBMIT_LINES = 100
 
-_MIN_WINDOW_HOURS = 24
-_MAX_WINDOW_HOURS = 7 * 24
 _WINDOW = re.compile(r"([1-9][0-9]{0,2})([hd])")
+_HOURS_PER_DAY = 24
 
 
-def parse_window(window: str) -> int:
-    """Read a completion window such as ``24h`` or ``7d`` as hours. Raises ``ValueError`` outside 24h to 7d."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardLimits:
+    """A provider's limits of one input file, and the sizes to prefer.
+
+    ``max_lines`` and ``max_bytes`` are what the provider documents. ``default_bytes`` is the size up to which files are known to be
+    accepted. ``min_default_lines`` is the smallest shard that is cut by default, and ``polled_batches`` the number of batches to
+    which a workload is cut then.
+    """
+
+    max_lines: int
+    max_bytes: int
+    default_bytes: int
+    min_default_lines: int
+    polled_batches: int
+
+    def default_lines(self, total: int) -> int:
+        """Return the requests per shard for a workload of ``total`` requests."""
+        return min(max(-(-total // self.polled_batches), self.min_default_lines), self.max_lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """The completion windows of a provider, in whole hours from ``shortest_hours`` to ``longest_hours``.
+
+    ``spellings`` has those that are written in another way than in hours.
+    """
+
+    shortest_hours: int = 24
+    longest_hours: int = 24
+    spellings: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def shortest(self) -> str:
+        """The shortest window."""
+        return self.written(self.shortest_hours)
+
+    @property
+    def longest(self) -> str:
+        """The longest window."""
+        return self.written(self.longest_hours)
+
+    @property
+    def described(self) -> str:
+        """The windows for people: ``24h``, or ``24h to 7d``."""
+        return self.shortest if self.shortest == self.longest else f"{self.shortest} to {self.longest}"
+
+    def hours(self, window: str) -> int:
+        """Read a window such as ``24h`` or ``7d``. Raises ``ValueError`` for one that the provider does not have."""
+        hours = hours_of(window)
+        if not self.shortest_hours <= hours <= self.longest_hours:
+            raise ValueError(f"a completion window is {self.described} here")
+        return hours
+
+    def written(self, hours: int) -> str:
+        """Return hours as a window, as the provider spells it."""
+        return dict(self.spellings).get(hours, f"{hours}h")
+
+    def longer(self, window: str, max_window: str) -> str:
+        """Return twice the window, at most ``max_window`` and what the provider has; never a shorter one."""
+        hours = hours_of(window)
+        allowed = min(hours_of(max_window), self.longest_hours)
+        return window if hours >= allowed else self.written(min(hours * 2, allowed))
+
+
+def hours_of(window: str) -> int:
+    """Read a completion window in hours or days, whoever accepts it. Raises ``ValueError`` for another text."""
     match = _WINDOW.fullmatch(window)
-    hours = int(match[1]) * (24 if match[2] == "d" else 1) if match else 0
-    if not _MIN_WINDOW_HOURS <= hours <= _MAX_WINDOW_HOURS:
-        raise ValueError("a completion window is 24h to 7d, written in hours or days such as 24h, 48h, 7d")
-    return hours
-
-
-def format_window(hours: int) -> str:
-    """Return hours as a completion window: the two documented spellings ``24h`` and ``7d``, hours in between."""
-    return "7d" if hours == _MAX_WINDOW_HOURS else f"{hours}h"
-
-
-def longer_window(window: str, max_window: str) -> str:
-    """Return twice the window, at most ``max_window``."""
-    hours, allowed = parse_window(window), parse_window(max_window)
-    if hours >= allowed:
-        return window
-    return format_window(min(hours * 2, allowed))
-
-
-def default_shard_lines(total: int) -> int:
-    """Return the requests per shard for a workload of ``total`` requests."""
-    return min(max(-(-total // BATCHES_PER_STATUS_CALL), MIN_DEFAULT_SHARD_LINES), MAX_SHARD_LINES)
+    if match is None:
+        raise ValueError("a completion window is written in hours or days, such as 24h, 48h, 7d")
+    return int(match[1]) * (_HOURS_PER_DAY if match[2] == "d" else 1)
 
 
 def smaller_shard(lines: int) -> int:

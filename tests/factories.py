@@ -14,6 +14,7 @@ from batchkit.models import (
     Batch,
     BatchId,
     BatchStatus,
+    Destination,
     FileId,
     RequestCounts,
     RequestState,
@@ -67,6 +68,7 @@ def add_workload(
         shard_lines=shard_lines,
         shard_bytes=100_000_000,
         policy=policy or RetryPolicy(),
+        provider="groq",
         at=at,
     )
     workload = workloads.find(connection, name)
@@ -103,7 +105,7 @@ def add_shard(
         connection,
         workload_id=workload.id,
         number=number,
-        endpoint=endpoint,
+        destination=Destination(endpoint),
         window=workload.window,
         key=key,
         path=f"{workload.directory}/shards/{key}.jsonl",

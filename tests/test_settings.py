@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from batchkit import settings as settings_module
 from batchkit.errors import ConfigurationError
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.settings import Settings, load_settings, origins_of_settings
 from batchkit.settings_file import SettingsFile
 
@@ -58,7 +59,7 @@ def test_flags_override_the_environment_which_overrides_dotenv_which_overrides_t
     settings = load_settings(transfers=4, poll_interval_seconds=None)
     found = (settings.transfers, settings.max_attempts, settings.http_attempts, settings.max_expiries)
     assert found == (4, 3, 2, 1)
-    assert origins_of_settings({"transfers": 4}) == {
+    assert origins_of_settings({"transfers": 4}, GROQ) == {
         "transfers": "a flag",
         "max_attempts": "the environment",
         "http_attempts": ".env",
@@ -69,7 +70,7 @@ def test_flags_override_the_environment_which_overrides_dotenv_which_overrides_t
 def test_without_a_file_the_defaults_apply():
     """There is no file and no variable."""
     assert load_settings() == Settings()
-    assert origins_of_settings({}) == {}
+    assert origins_of_settings({}, GROQ) == {}
 
 
 def test_only_the_nearest_file_counts(folder):
@@ -78,7 +79,7 @@ def test_only_the_nearest_file_counts(folder):
     Path("batchkit.toml").write_text("[batchkit]\ntransfers = 5\n")
     settings = load_settings()
     assert (settings.transfers, settings.max_attempts) == (5, 5)
-    assert origins_of_settings({}) == {"transfers": "batchkit.toml:2"}
+    assert origins_of_settings({}, GROQ) == {"transfers": "batchkit.toml:2"}
 
 
 def test_relative_paths_start_in_the_folder_of_the_file(folder, monkeypatch):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from batchkit.preflight.facts import GRANULARITIES_FORMAT, TRANSCRIPTIONS, TRANSLATIONS
+from batchkit.preflight.rules import TRANSCRIPTIONS, TRANSLATIONS
 
 if TYPE_CHECKING:
     from batchkit.annotation.parameters import Audio
 
 #: The API also accepts "Base64URL" in place of an address; a cell counts as that only if it begins with `data:`.
 _ADDRESSES = ("http://", "https://", "data:")
+#: The format that has the times of segments and words.
+_FORMAT_WITH_TIMES = "verbose_json"
 _LONGEST_SCHEME = max(map(len, _ADDRESSES))
 
 
@@ -39,7 +41,7 @@ def audio_body(audio: Audio, value: Any, prompt: str | None) -> dict[str, Any]:
     optional = {"language": audio.language, "prompt": prompt, "temperature": audio.temperature}
     return {
         "url": value,
-        "response_format": GRANULARITIES_FORMAT,
+        "response_format": _FORMAT_WITH_TIMES,
         "timestamp_granularities": list(audio.timestamps),
         **{name: given for name, given in optional.items() if given is not None},
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from batchkit.annotation.pricing import price
 from batchkit.annotation.recipe import load_recipe
 from batchkit.errors import UsageError
 from batchkit.store import report_rows, workloads
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.annotation.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.models import Workload
     from batchkit.preflight import ModelShare
@@ -53,10 +53,14 @@ class ModelEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The estimates of all models; ``earlier`` names the workloads that the range comes from."""
+    """The estimates of all models; ``earlier`` names the workloads that the range comes from.
+
+    ``prices_as_of`` is the date and the source of the prices, for people.
+    """
 
     models: tuple[ModelEstimate, ...]
     earlier: tuple[str, ...] = ()
+    prices_as_of: str = ""
 
     @property
     def least_usd(self) -> float | None:
@@ -70,14 +74,18 @@ class Estimate:
 
 
 def estimate(
-    shares: Mapping[str, ModelShare], earlier: Mapping[str, Earlier] | None = None, names: Iterable[str] = ()
+    shares: Mapping[str, ModelShare],
+    pricing: Pricing,
+    earlier: Mapping[str, Earlier] | None = None,
+    names: Iterable[str] = (),
 ) -> Estimate:
     """Estimate the requests to each model, with what is known of ``earlier`` workloads, whose names are ``names``."""
     known = earlier or {}
-    return Estimate(tuple(_of_model(model, share, known.get(model)) for model, share in shares.items()), tuple(names))
+    models = tuple(_of_model(model, share, known.get(model), pricing) for model, share in shares.items())
+    return Estimate(models, tuple(names), pricing.as_of)
 
 
-def _of_model(model: str, share: ModelShare, earlier: Earlier | None) -> ModelEstimate:
+def _of_model(model: str, share: ModelShare, earlier: Earlier | None, pricing: Pricing) -> ModelEstimate:
     most_out = None if share.unlimited else share.completion_tokens
     least_out = 0
     if earlier is not None:
@@ -91,8 +99,8 @@ def _of_model(model: str, share: ModelShare, earlier: Earlier | None) -> ModelEs
         share.prompt_tokens,
         least_out,
         most_out,
-        price(model, share.prompt_tokens, least_out),
-        None if most_out is None else price(model, share.prompt_tokens, most_out),
+        pricing.price(model, share.prompt_tokens, least_out),
+        None if most_out is None else pricing.price(model, share.prompt_tokens, most_out),
     )
 
 

@@ -1,4 +1,4 @@
-"""The images of a row: addresses, files and bytes, within the limits of console.groq.com/docs/vision.
+"""The images of a row: addresses, files and bytes, within the provider's limits.
 
 The size of an image at an address (at most 20 MB, 33 megapixels) is unknown without fetching it, so it is not checked. The page
 names no formats; the formats that are sent unchanged are those that every server of this API accepts.
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from batchkit.annotation.image_files import UnreadableImageFile, is_base64_image
 from batchkit.annotation.image_formats import first_picture, has_end, other_than_image
 from batchkit.formatting import printable
-from batchkit.preflight.facts import MAX_BASE64_REQUEST_BYTES, MAX_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from batchkit.annotation.image_files import ImageFolder
+    from batchkit.provider.dialect import ModelFacts
 
 MAX_PIXELS = 33_177_600
 _MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
@@ -70,9 +70,14 @@ class ImageInput:
 
 
 class ImageReader:
-    """Reads the image ``columns`` of rows; ``files`` reads files that they name. With ``shrink`` large images are scaled down."""
+    """Reads the image ``columns`` of rows, within the ``limits`` of the provider's models; ``files`` reads files that they name.
 
-    def __init__(self, columns: Sequence[str], *, files: ImageFolder, shrink: bool) -> None:
+    With ``shrink`` large images are scaled down.
+    """
+
+    def __init__(self, columns: Sequence[str], *, files: ImageFolder, shrink: bool, limits: ModelFacts) -> None:
+        self._most_images = limits.max_images
+        self._most_bytes = limits.max_base64_request_bytes
         self._columns = columns
         self._files = files
         self._shrink = shrink
@@ -85,9 +90,9 @@ class ImageReader:
         named = [(column, value) for column in self._columns for value in _values(row[column])]
         if not named:
             raise NoImage(", ".join(self._columns), "the row has no image")
-        if len(named) > MAX_IMAGES:
-            why = f"there are {len(named)} images; at most {MAX_IMAGES} go in one request"
-            raise InvalidImage(named[MAX_IMAGES][0], why)
+        if len(named) > self._most_images:
+            why = f"there are {len(named)} images; at most {self._most_images} go in one request"
+            raise InvalidImage(named[self._most_images][0], why)
         found = [self._input(column, value) for column, value in named]
         return [image_input.part() for image_input in self._fitted(found, other_bytes)]
 
@@ -124,7 +129,7 @@ class ImageReader:
                 raise InvalidImage(image_input.column, "the image is damaged: the end of its data is missing")
             why = _why_not_as_it_is(image, kind, image_input.column)
             if why is not None and self._shrink:
-                return _shrunk(image_input, image, MAX_BASE64_REQUEST_BYTES // 4 * 3)
+                return _shrunk(image_input, image, self._most_bytes // 4 * 3)
         if why is not None:
             raise InvalidImage(image_input.column, why)
         # Only the first picture is sent: nobody meant to share another view, or the video of a phone.
@@ -134,7 +139,7 @@ class ImageReader:
     def _fitted(self, inputs: list[ImageInput], other_bytes: int) -> list[ImageInput]:
         """Scale the images of a request down to its limit: small ones are unchanged, large ones share the rest equally."""
         taken = sum(image_input.encoded_bytes for image_input in inputs)
-        room = MAX_BASE64_REQUEST_BYTES - other_bytes - _PART_BYTES * len(inputs)
+        room = self._most_bytes - other_bytes - _PART_BYTES * len(inputs)
         if not taken or taken <= room:
             return inputs
         largest = max(inputs, key=lambda image_input: image_input.encoded_bytes)
@@ -142,7 +147,7 @@ class ImageReader:
             raise InvalidImage(
                 largest.column,
                 f"the request would have {taken + other_bytes:,} bytes with its images in base64; at most"
-                f" {MAX_BASE64_REQUEST_BYTES:,} are taken (--shrink-images scales them down, addresses take no space)",
+                f" {self._most_bytes:,} are taken (--shrink-images scales them down, addresses take no space)",
             )
         fitted = list(inputs)
         by_size = sorted(

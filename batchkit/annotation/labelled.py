@@ -43,7 +43,7 @@ class LabelledRows:
                     f"{option}: {table.name} has no column {named.get(part, part)!r} with the labels",
                     hint=f"its columns are: {', '.join(table.columns)}; --gold LABEL=COLUMN names another",
                 )
-        self._check = AnswerCheck(recipe.answer_rules())
+        self._check = AnswerCheck(recipe.answer_rules({}))
 
     @property
     def columns(self) -> frozenset[str]:

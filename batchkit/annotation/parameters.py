@@ -1,31 +1,10 @@
-"""The parameters of a chat request that a recipe sets for all rows, and the limits of Groq's models."""
+"""The parameters of a chat request that a recipe sets for all rows."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-#: console.groq.com/docs/structured-outputs (read 2026-02): models with constrained decoding, for schemas that require all their
-#: properties and allow no others; and models that accept a schema without that guarantee.
-STRICT_SCHEMA_MODELS = frozenset({"openai/gpt-oss-20b", "openai/gpt-oss-120b"})
-SCHEMA_MODELS = STRICT_SCHEMA_MODELS | {
-    "meta-llama/llama-4-maverick-17b-128e-instruct",
-    "meta-llama/llama-4-scout-17b-16e-instruct",
-    "moonshotai/kimi-k2-instruct",
-    "moonshotai/kimi-k2-instruct-0905",
-    "openai/gpt-oss-safeguard-20b",
-}
-#: console.groq.com/docs/models (read 2025-07): the largest number of output tokens, where it is below the context length.
-MAX_COMPLETION_TOKENS = {
-    "gemma2-9b-it": 8_192,
-    "llama-3.3-70b-versatile": 32_768,
-    "meta-llama/llama-4-maverick-17b-128e-instruct": 8_192,
-    "meta-llama/llama-4-scout-17b-16e-instruct": 8_192,
-    "meta-llama/llama-guard-4-12b": 1_024,
-    "moonshotai/kimi-k2-instruct": 16_384,
-    "qwen/qwen3-32b": 40_960,
-}
 
 ResponseFormat = Literal["text", "json_object", "json_schema"]
 

@@ -14,14 +14,13 @@ from batchkit.answers import AnswerCheck, AnswerRules
 from batchkit.answers.importing import import_by_path
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
-from batchkit.preflight.facts import GUARD_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     Schema = str | PathLike[str] | Mapping[str, Any] | type
 
-GUARD_MODEL = min(GUARD_MODELS)
+GUARD_MODEL = "meta-llama/llama-guard-4-12b"
 TRANSCRIPTION_MODEL = "whisper-large-v3-turbo"
 #: console.groq.com/docs/speech-to-text: the only model that translates.
 TRANSLATION_MODEL = "whisper-large-v3"
@@ -83,7 +82,7 @@ def annotation(
         **more,
     )
     if tools:
-        AnswerCheck(recipe.answer_rules())
+        AnswerCheck(recipe.answer_rules({}))
     return recipe
 
 

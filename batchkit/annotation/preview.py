@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
 from batchkit.annotation.estimate import Estimate, estimate
+from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.render import KEY_REPEATED, Renderer, RowProblem
 from batchkit.annotation.rendering import (
     RowsWithoutRequest,
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.annotation.estimate import Earlier
+    from batchkit.annotation.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
+    from batchkit.preflight import LineRules
+    from batchkit.provider.dialect import Dialect
     from batchkit.steps.reuse_plan import PlannedReuse
 
     #: Makes the requests of a row with its number. Raises ``RowProblem``.
@@ -48,6 +52,8 @@ class Preview:
     """
 
     name: str
+    rules: LineRules
+    pricing: Pricing
     rows: int = 0
     requests: int = 0
     shown: list[dict[str, Any]] = field(default_factory=list)
@@ -67,7 +73,7 @@ class Preview:
         """Add only the figures of requests that are sent."""
         for line in lines:
             record = jsonl.loads(line)
-            for warning in map(without_body_prefix, preflight.inspect(record, len(line) - 1).warnings):
+            for warning in map(without_body_prefix, preflight.inspect(record, len(line) - 1, self.rules).warnings):
                 self.warnings[warning] += sign
             self.models[record["body"]["model"]].add(preflight.estimate_tokens(record), sign=sign)
 
@@ -76,6 +82,7 @@ def preview(
     table: Table,
     recipe: Recipe,
     *,
+    dialect: Dialect,
     max_line_bytes: int,
     name: str | None = None,
     folder: Path | None = None,
@@ -87,10 +94,15 @@ def preview(
     """Render a whole table; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
-    renderer = Renderer(whole, taken.columns, folder=folder)
-    found = Preview(name or default_name(table, whole), models={model: ModelShare() for model in whole.models})
+    renderer = Renderer(whole, taken.columns, dialect=dialect, folder=folder)
+    found = Preview(
+        name or default_name(table, whole),
+        dialect.rules,
+        pricing_of(dialect.name),
+        models={model: ModelShare() for model in whole.models},
+    )
     rows = RowsWithoutRequest(whole, table.name)
-    inspect = partial(refusal_of, max_line_bytes=max_line_bytes)
+    inspect = partial(refusal_of, rules=dialect.rules, max_line_bytes=max_line_bytes)
     keys = SeenIds()
     shown = 0
     for batch, made in rendered(taken, renderer, rows, inspect):
@@ -119,7 +131,7 @@ def preview(
     found.skipped = rows.skipped
     if reuse is not None:
         found.reused, found.repeated = reuse.reused, reuse.repeated
-    found.estimate = estimate(found.models, *(earlier(whole) or ({}, [])))
+    found.estimate = estimate(found.models, found.pricing, *(earlier(whole) or ({}, [])))
     return found
 
 

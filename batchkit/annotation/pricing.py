@@ -1,4 +1,4 @@
-"""The cost of answers: the installed Groq prices of ``genai-prices``, and the batch discount.
+"""The cost of answers: the installed prices of ``genai-prices``, and what the provider's dialect says about batches.
 
 Nothing is fetched. An unknown price is None, and never zero.
 """
@@ -6,19 +6,17 @@ Nothing is fetched. An unknown price is None, and never zero.
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from genai_prices import Usage, calc_price
 from genai_prices.data import providers
 
-#: console.groq.com/docs/batch: "50% cost discount compared to synchronous APIs".
-BATCH_DISCOUNT: Final = 0.5
-#: console.groq.com/docs/speech-to-text: "Minimum Billed Length 10 seconds".
-MIN_BILLED_SECONDS: Final = 10.0
+from batchkit.errors import ConfigurationError
+from batchkit.provider.dialect import Prices
+from batchkit.provider.dialects import dialect_named
 
-_PROVIDER: Final = "groq"
 _MILLION: Final = 1_000_000
 _SECONDS_PER_HOUR: Final = 3_600
 
@@ -31,33 +29,68 @@ class _Rates(NamedTuple):
     per_second: float | None
 
 
-def price(model: str, prompt_tokens: int, completion_tokens: int, *, is_batch: bool = True) -> float | None:
-    """Return the price of tokens in USD; None if the model's price is unknown."""
-    rates = _rates(model)
-    if rates.per_prompt_token is None or rates.per_completion_token is None:
-        return None
-    return _discounted(
-        prompt_tokens * rates.per_prompt_token + completion_tokens * rates.per_completion_token, is_batch
-    )
+class Pricing:
+    """The prices of one provider's models in a batch."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+
+    def price(self, model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Return the price of tokens in USD; None if the model's price is unknown."""
+        rates = _rates(self._prices.catalogue, model)
+        if rates.per_prompt_token is None or rates.per_completion_token is None:
+            return None
+        return self._discounted(prompt_tokens * rates.per_prompt_token + completion_tokens * rates.per_completion_token)
+
+    def price_audio(self, model: str, seconds: float) -> float | None:
+        """Return the price of one recording in USD, billed with its shortest length; None if the model's price is unknown."""
+        rate = _rates(self._prices.catalogue, model).per_second
+        return None if rate is None else self._discounted(max(seconds, self._prices.min_billed_seconds) * rate)
+
+    @property
+    def discount(self) -> float | None:
+        """The share of the ordinary price that a batch saves; None: unknown, so that every price is."""
+        return self._prices.discount
+
+    @cached_property  # reading all prices of a provider takes milliseconds, and they are part of the installation
+    def as_of(self) -> str:
+        """The date and the package of the prices, for people: the newest start of a price, the only date in the data."""
+        starts = [
+            start
+            for provider in providers
+            if provider.id == self._prices.catalogue
+            for model in provider.models
+            for entry in (
+                *(model.prices if isinstance(model.prices, list) else ()),
+                *(getattr(model, "price_variants", None) or ()),
+            )
+            if (start := getattr(entry.constraint, "start_date", None)) is not None
+        ]
+        package = f"genai-prices {version('genai-prices')}"
+        return f"{max(starts)} ({package})" if starts else package
+
+    def _discounted(self, usd: float) -> float | None:
+        # 12 decimals are finer than every price of a token, and coarser than the noise of binary fractions.
+        return None if self._prices.discount is None else round(usd * (1 - self._prices.discount), 12)
 
 
-def price_audio(model: str, seconds: float, *, is_batch: bool = True) -> float | None:
-    """Return the price of one recording in USD, billed as at least ten seconds; None if the model's price is unknown."""
-    rate = _rates(model).per_second
-    return None if rate is None else _discounted(max(seconds, MIN_BILLED_SECONDS) * rate, is_batch)
-
-
-def _discounted(usd: float, is_batch: bool) -> float:
-    # 12 decimals are finer than every price of a token, and coarser than the noise of binary fractions.
-    return round(usd * (1 - BATCH_DISCOUNT) if is_batch else usd, 12)
+@cache  # one for each provider
+def pricing_of(provider: str) -> Pricing:
+    """Return the prices of a provider; no price is known of one that this installation does not know."""
+    try:
+        return Pricing(dialect_named(provider).prices)
+    except ConfigurationError:
+        return Pricing(Prices())
 
 
 @lru_cache(maxsize=256)
-def _rates(model: str) -> _Rates:
+def _rates(catalogue: str | None, model: str) -> _Rates:
     """Return a model's prices, cached: the package takes 50 microseconds for each."""
     try:
-        found = calc_price(Usage(), model, provider_id=_PROVIDER).model_price
+        found = None if catalogue is None else calc_price(Usage(), model, provider_id=catalogue).model_price
     except LookupError:
+        found = None
+    if found is None:
         return _Rates(None, None, None)
     per_hour = _rate(found, "input_audio_hours")
     return _Rates(
@@ -68,27 +101,6 @@ def _rates(model: str) -> _Rates:
 
 
 def _rate(prices: object, name: str, divisor: int = 1) -> float | None:
-    """Return one price; a price that depends on the amount counts as unknown (Groq has none)."""
+    """Return one price; a price that depends on the amount counts as unknown."""
     found = getattr(prices, name, None)
     return float(found) / divisor if isinstance(found, Decimal) else None
-
-
-def _dated() -> str:
-    """Return the date of the prices for people: the newest start date of a Groq price, the only kind of date in the data."""
-    starts = [
-        start
-        for provider in providers
-        if provider.id == _PROVIDER
-        for model in provider.models
-        for entry in (
-            *(model.prices if isinstance(model.prices, list) else ()),
-            *(getattr(model, "price_variants", None) or ()),
-        )
-        if (start := getattr(entry.constraint, "start_date", None)) is not None
-    ]
-    package = f"genai-prices {version('genai-prices')}"
-    return f"{max(starts)} ({package})" if starts else package
-
-
-#: The date and the package of the prices, for people.
-PRICES_AS_OF: Final = _dated()

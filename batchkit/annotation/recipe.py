@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from batchkit.annotation.parameters import MAX_COMPLETION_TOKENS, Audio, Parameters
+from batchkit.annotation.parameters import Audio, Parameters
 from batchkit.answers.rules import AnswerRules
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Kind = Literal["annotate", "transcribe", "moderate", "evaluate"]
 #: What becomes of rows that have no request.
@@ -92,9 +95,12 @@ class Recipe(BaseModel):
                 raise ValueError(f"the {what} {repeated[0]!r} occurs twice")
         return self
 
-    def answer_rules(self) -> AnswerRules:
-        """Return the rules that the workload stores: with the output limit of each model, and with the tools that answers may call."""
-        known = {model: MAX_COMPLETION_TOKENS[model] for model in self.models if model in MAX_COMPLETION_TOKENS}
+    def answer_rules(self, most_tokens: Mapping[str, int]) -> AnswerRules:
+        """Return the rules that the workload stores: with the tools that answers may call, and the output limits of the models.
+
+        ``most_tokens`` has limits of models at the provider.
+        """
+        known = {model: most_tokens[model] for model in self.models if model in most_tokens}
         tools = self.parameters.tools if self.rules.format == "tools" else ()
         return self.rules.model_copy(update={"model_caps": {**known, **self.rules.model_caps}, "tools": tools})
 

@@ -19,13 +19,14 @@ from batchkit.datasets.values import text_of
 from batchkit.errors import InputProblem, UsageError
 from batchkit.files import jsonl
 from batchkit.formatting import printable
-from batchkit.preflight.facts import CHAT, METHOD
+from batchkit.preflight.rules import CHAT, METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from batchkit.annotation.parameters import Audio
     from batchkit.annotation.recipe import Prompt, Recipe
+    from batchkit.provider.dialect import Dialect
 
 #: The most bytes of a line beside its messages: ids, parameters, names.
 _LINE_BYTES = 2_000
@@ -112,14 +113,15 @@ class _Messages:
 
 
 class Renderer:
-    """Makes the requests of rows by a recipe. Relative paths of images begin in ``folder``.
+    """Makes the requests of rows by a recipe, for the provider of ``dialect``. Relative paths of images begin in ``folder``.
 
     ``columns`` are the columns that it reads, in the table's order. Raises ``UsageError`` for templates and columns that do not fit
     the table's ``columns``.
     """
 
-    def __init__(self, recipe: Recipe, columns: Sequence[str], *, folder: Path | None = None) -> None:
+    def __init__(self, recipe: Recipe, columns: Sequence[str], *, dialect: Dialect, folder: Path | None = None) -> None:
         self.recipe = recipe
+        self.dialect = dialect
         self._ids = RequestIds(recipe)
         self._audio_prompt = _audio_prompt(recipe, columns)
         is_named = len(recipe.prompts) > 1
@@ -128,7 +130,7 @@ class Renderer:
             for prompt in recipe.prompts
         ]
         files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths)
-        self._images = ImageReader(recipe.images, files=files, shrink=recipe.shrink_images)
+        self._images = ImageReader(recipe.images, files=files, shrink=recipe.shrink_images, limits=dialect.models)
         self._requests = [self._bodies(prompt) for prompt in recipe.prompts]
         read = self._columns_read()
         for column, what in _named_columns(recipe):
@@ -189,7 +191,7 @@ class Renderer:
         """Return the bodies of a prompt's requests without messages, each with the instruction for its system message."""
         prepared = []
         for model in self.recipe.models:
-            plan = plan_response_format(self.recipe, model, has_prefill=prompt.prefill is not None)
+            plan = plan_response_format(self.recipe, model, self.dialect.models, has_prefill=prompt.prefill is not None)
             for sample in range(1, self.recipe.samples + 1):
                 parameters = self.recipe.parameters.body(sample=sample)
                 body = {"model": model, "messages": [], **parameters, **plan.members}

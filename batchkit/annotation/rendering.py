@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from batchkit.annotation.recipe import Recipe
     from batchkit.annotation.render import Renderer
     from batchkit.datasets import Table
+    from batchkit.preflight import LineRules
+    from batchkit.provider.dialect import Dialect
 
     #: Takes the requests of a row, and returns why they cannot be sent; None if they can.
     Inspect = Callable[[list[bytes]], str | None]
@@ -124,7 +126,11 @@ def render_table(
     recipe = renderer.recipe
     requests, snapshot, skipped = folder / _REQUESTS, folder / SNAPSHOT, folder / SKIPPED_ROWS
     keys = SeenIds()
-    inspect = partial(refusal_of, max_line_bytes=max_line_bytes) if recipe.skips(is_empty=False) else None
+    inspect = (
+        partial(refusal_of, rules=renderer.dialect.rules, max_line_bytes=max_line_bytes)
+        if recipe.skips(is_empty=False)
+        else None
+    )
     count = 0
     with (
         Snapshot.writer(snapshot, table.schema) as copy,
@@ -158,7 +164,7 @@ def rendered(
 ) -> Iterator[tuple[pa.RecordBatch, Iterator[list[bytes]]]]:
     """Yield each batch of a table with the requests of its rows, which are made as they are read; a row without any has none.
 
-    With ``inspect`` each row's requests are checked as well. Raises ``UsageError`` if Groq would refuse the first requests for their
+    With ``inspect`` each row's requests are checked as well. Raises ``UsageError`` if the provider would refuse the first requests for their
     parameters, and for a table without rows.
     """
     from batchkit.datasets import rows_of  # noqa: PLC0415 - as above
@@ -174,7 +180,7 @@ def rendered(
             try:
                 lines = renderer.requests(row, number)
                 if not is_checked:
-                    _check_parameters(lines)
+                    _check_parameters(lines, renderer.dialect)
                     is_checked = True
                 _inspect(lines, number, inspect)
             except RowProblem as problem:
@@ -201,15 +207,16 @@ def _inspect(lines: list[bytes], number: int, inspect: Inspect | None) -> None:
         raise RowProblem(number, "", reason, REQUEST_REFUSED)
 
 
-def refusal_of(lines: list[bytes], max_line_bytes: int) -> str | None:
+def refusal_of(lines: list[bytes], rules: LineRules, max_line_bytes: int) -> str | None:
     r"""Return why requests, each with its ``\n``, cannot be sent; None if they can."""
     bare = [line[:-1] for line in lines]
-    if max(map(len, bare), default=0) <= max_line_bytes and preflight.plain_ids(b"".join(lines), bare) is not None:
+    is_short = max(map(len, bare), default=0) <= max_line_bytes
+    if is_short and preflight.plain_chats(b"".join(lines), bare, rules) is not None:
         return None
     reasons: dict[str, None] = {}
     for line in bare:
         try:
-            found = preflight.inspect(read_line(line, max_line_bytes), len(line)).reasons
+            found = preflight.inspect(read_line(line, max_line_bytes), len(line), rules).reasons
         except jsonl.MalformedJson as error:
             found = (str(error),)
         reasons |= dict.fromkeys(map(without_body_prefix, found))
@@ -287,11 +294,11 @@ def without_body_prefix(reason: str) -> str:
     return reason.replace("body.", "")
 
 
-def _check_parameters(lines: list[bytes]) -> None:
+def _check_parameters(lines: list[bytes], dialect: Dialect) -> None:
     """Check the requests of the first row as the split checks all, so that a refusal names the parameters."""
     reasons: dict[str, None] = {}
     for line in lines:
-        for reason in preflight.inspect(jsonl.loads(line), len(line) - 1).reasons:
+        for reason in preflight.inspect(jsonl.loads(line), len(line) - 1, dialect.rules).reasons:
             reasons[without_body_prefix(reason)] = None
     if reasons:
-        raise UsageError(f"Groq would refuse the requests: {'; '.join(reasons)}", hint="nothing was sent")
+        raise UsageError(f"{dialect.title} would refuse the requests: {'; '.join(reasons)}", hint="nothing was sent")

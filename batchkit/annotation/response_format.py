@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.annotation.parameters import SCHEMA_MODELS, STRICT_SCHEMA_MODELS
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from batchkit.annotation.parameters import ResponseFormat
     from batchkit.annotation.recipe import Recipe
     from batchkit.answers.rules import AnswerRules
+    from batchkit.provider.dialect import ModelFacts
 
 _SCHEMA_NAME: Final = "answer"
 _UNION_KEYWORDS: Final = ("anyOf", "oneOf", "allOf")
@@ -31,17 +31,17 @@ class ResponseFormatPlan:
     instruction: str | None = None
 
 
-def plan_response_format(recipe: Recipe, model: str, *, has_prefill: bool) -> ResponseFormatPlan:
-    """Return the plan for the format that the rules require. A prefilled answer only gets an instruction."""
+def plan_response_format(recipe: Recipe, model: str, facts: ModelFacts, *, has_prefill: bool) -> ResponseFormatPlan:
+    """Return the plan for the format that the rules require; ``facts`` say what the model takes. A prefilled answer only gets an instruction."""
     rules = recipe.rules
     schema = rules.json_schema
     instruction = _instruction(rules) if recipe.instruct else None
     wanted = recipe.parameters.response_format
     if wanted is None and rules.format == "json" and not has_prefill:
-        wanted = _format_for(schema, model)
+        wanted = _format_for(schema, takes_schema=facts.takes_schema(model))
     match wanted:
         case "json_schema" if schema is not None:
-            return ResponseFormatPlan({"response_format": _structured(schema, model)})
+            return ResponseFormatPlan({"response_format": _structured(schema, is_strict=facts.is_strict(model))})
         case "json_object":
             return ResponseFormatPlan({"response_format": {"type": "json_object"}}, instruction or _json_word(recipe))
         case "text":
@@ -50,11 +50,11 @@ def plan_response_format(recipe: Recipe, model: str, *, has_prefill: bool) -> Re
             return ResponseFormatPlan(instruction=instruction)
 
 
-def _format_for(schema: dict[str, Any] | None, model: str) -> ResponseFormat | None:
+def _format_for(schema: dict[str, Any] | None, *, takes_schema: bool) -> ResponseFormat | None:
     """Return the format; None for a document that is not an object, which JSON mode and schemas do not support."""
     if schema is not None and not _is_object(schema):
         return None
-    return "json_schema" if schema is not None and model.lower() in SCHEMA_MODELS else "json_object"
+    return "json_schema" if schema is not None and takes_schema else "json_object"
 
 
 def _is_object(schema: dict[str, Any]) -> bool:
@@ -63,9 +63,9 @@ def _is_object(schema: dict[str, Any]) -> bool:
     return schema.get("type") == "object" or ("type" not in schema and "properties" in schema)
 
 
-def _structured(schema: dict[str, Any], model: str) -> dict[str, Any]:
+def _structured(schema: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:
     described: dict[str, Any] = {"name": _SCHEMA_NAME, "schema": schema}
-    if model.lower() in STRICT_SCHEMA_MODELS and _is_strict(schema):
+    if is_strict and _is_strict(schema):
         described["strict"] = True
     return {"type": "json_schema", "json_schema": described}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchkit.annotation.output_columns import OutputColumns
-from batchkit.annotation.pricing import price, price_audio
+from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.reviewed import DecidedRows
 from batchkit.annotation.skipped import SkippedRow, SkippedRows
@@ -191,7 +191,7 @@ def _answered_batches(
         closing(attempts.spent_on_bad_answers(beside, workload.id)) as on_bad_answers,
         closing(results.stream(connection, workload.id)) as stream,
     ):
-        reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id))
+        reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id), pricing_of(workload.provider))
         spent = _SpentTokens(on_bad_answers)
         for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
             answers: list[Answered] = []
@@ -248,8 +248,9 @@ class _SpentTokens:
 class _AnswerReader:
     """Reads the stored results of a recipe's requests."""
 
-    def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None]) -> None:
-        self._check = AnswerCheck(recipe.answer_rules())
+    def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None], pricing: Pricing) -> None:
+        self._pricing = pricing
+        self._check = AnswerCheck(recipe.answer_rules({}))
         self._batch_ids = batch_ids
         self._is_audio = recipe.audio is not None
         self._annotators = [
@@ -292,7 +293,7 @@ class _AnswerReader:
     def _cost(self, model: str, prompt_tokens: int | None, completion_tokens: int | None, value: Any) -> float | None:
         if self._is_audio:
             seconds = value["duration"] if value is not None else None
-            return None if seconds is None else price_audio(model, seconds)
+            return None if seconds is None else self._pricing.price_audio(model, seconds)
         if prompt_tokens is None or completion_tokens is None:
             return None
-        return price(model, prompt_tokens, completion_tokens)
+        return self._pricing.price(model, prompt_tokens, completion_tokens)

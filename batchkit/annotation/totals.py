@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.annotation.columns import ANSWER, value_columns
 from batchkit.annotation.people import GoldMeasure, gold_columns
-from batchkit.annotation.pricing import price
+from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.annotation.votes import label_properties
@@ -42,7 +42,7 @@ VOTE = "vote"
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``cost_usd`` is the cost of all answers, None if a price is unknown; ``bad_answers`` counts rejected answers by reason.
+    """``cost_usd`` is the cost of all answers by prices of ``prices_as_of``, None if a price is unknown; ``bad_answers`` counts rejected answers by reason.
 
     ``annotators`` are named by prompt, model and sample. ``agreement`` has a report for each property that is a label or a number, or
     one for the whole answer. ``review`` counts the rows that people should look at, by the reason. ``gold`` has the figures of each
@@ -50,6 +50,7 @@ class Totals:
     """
 
     cost_usd: float | None
+    prices_as_of: str
     bad_answers: dict[str, int] = field(default_factory=dict)
     annotators: tuple[str, ...] = ()
     agreement: dict[str, AgreementReport] = field(default_factory=dict)
@@ -81,7 +82,9 @@ def totals(
     if recipe.requests_per_row == 1 and recipe.audio is None and not gold:
         # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
-        return Totals(price(recipe.models[0], usage.prompt_tokens, usage.completion_tokens), bad)
+        pricing = pricing_of(workload.provider)
+        cost = pricing.price(recipe.models[0], usage.prompt_tokens, usage.completion_tokens)
+        return Totals(cost, pricing.as_of, bad)
     return replace(totals_of_rows(runner, workload, recipe, gold=gold, weighted=weighted), bad_answers=bad)
 
 
@@ -124,6 +127,7 @@ def totals_of_rows(
     agreement = {name: measure.report() for name, measure in measures.items()}
     return Totals(
         cost,
+        pricing_of(workload.provider).as_of,
         annotators=annotators(recipe),
         agreement=agreement,
         review=dict(review),

@@ -65,10 +65,12 @@ def ensure_workload(
     taken = table if whole.limit is None else table.head(whole.limit)
     chosen = sources.check_name(name) if name else default_name(table, whole)
     options = options or SplitOptions()
+    most_tokens = runner.settings.dialect.models.max_completion_tokens
+    answer_rules = whole.answer_rules(most_tokens).model_dump_json()
     existing = matching(runner.known(chosen), whole)
     if existing is not None and existing.request_count is not None:
-        return runner.change_policies(existing, replace(options, answer_rules=whole.answer_rules().model_dump_json()))
-    renderer = Renderer(whole, taken.columns, folder=folder)
+        return runner.change_policies(existing, replace(options, answer_rules=answer_rules))
+    renderer = Renderer(whole, taken.columns, dialect=runner.settings.dialect, folder=folder)
     accept(whole.models)
     with runner.scratch() as scratch:
         longest = longest_request(runner.settings, options)
@@ -80,7 +82,7 @@ def ensure_workload(
                 options=replace(
                     options,
                     source=whole.table,
-                    answer_rules=whole.answer_rules().model_dump_json(),
+                    answer_rules=answer_rules,
                     recipe=whole.model_dump_json(),
                     skipped_rows=rendered.skipped_rows,
                 ),

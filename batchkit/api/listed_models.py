@@ -45,7 +45,7 @@ def model_check(
         problems = model_warnings(models, listed) if listed else []
         if problems:
             raise UsageError(
-                f"{settings.base_url}: {'; '.join(problems)}",
+                f"{settings.address}: {'; '.join(problems)}",
                 hint="name a model that the provider lists for this key; nothing was sent",
             )
 

@@ -57,11 +57,12 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         workload = _existing(found, question, table)
         for earlier in _earlier_of_query(found, question.recipe):
             mode.observer.note(changed_rows(earlier))
-        rules = question.recipe.answer_rules().model_dump_json()
+        rules = question.recipe.answer_rules(found.dialect.models.max_completion_tokens).model_dump_json()
         with planned_reuse(found, question.split_options, answer_rules=rules, is_of_table=True) as reuse:
             shown = preview(
                 table,
                 question.recipe,
+                dialect=found.dialect,
                 max_line_bytes=workload_from_table.longest_request(found, question.options),
                 name=question.name,
                 folder=question.folder,

@@ -56,7 +56,7 @@ def rescore_run(
             raise UsageError(f"the run {run!r} belongs to the suite {origin.suite!r}, this is {file.suite.name!r}")
         if origin.finished_at is None:
             raise UsageError(f"the run {run!r} is not finished", hint="finish it first")
-        runs.check_suite(file)
+        runs.check_suite(file, runner.settings.dialect)
         then = runs.suite_of(origin)
         labels = rescoring.todays_labels(runner, origin, file.suite)
         if labels:

@@ -44,12 +44,13 @@ def preview_suite(
 
     found = settings or load_settings()
     file = part.of(load_suite(suite))
-    table = runs.check_suite(file)
+    table = runs.check_suite(file, found.dialect)
     recipe = file.suite.recipe(table=table.name, table_digest=table.digest())
     with counting(mode.observer, "rendering the rows") as advance:
         shown = preview(
             table,
             recipe,
+            dialect=found.dialect,
             max_line_bytes=longest_request(found, options),
             name=file.suite.name,
             folder=Path(file.suite.folder),

@@ -9,7 +9,7 @@ from batchkit.errors import ConfigurationError
 from batchkit.files.remote import RemoteFiles
 from batchkit.files.shared_spool import SharedSpool
 from batchkit.files.spool import Spool
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.client import BatchApi
 from batchkit.provider.options import HttpOptions
 from batchkit.steps.context import Timing
 from batchkit.steps.split import SplitDefaults
@@ -26,15 +26,13 @@ def open_spool(settings: Settings, owner: str) -> Spool:
     return SharedSpool(settings.home, RemoteFiles(settings.spool_url), owner=owner)
 
 
-def build_provider(settings: Settings) -> GroqProvider:
+def build_provider(settings: Settings) -> BatchApi:
     """Build the client of the batch API. Raises ``ConfigurationError`` when there is no key."""
     if settings.api_key is None or not settings.api_key.get_secret_value():
-        raise ConfigurationError(
-            "there is no API key",
-            hint="set GROQ_API_KEY (console.groq.com/keys), or try everything without one: `batchkit demo`",
-        )
-    return GroqProvider(
-        base_url=settings.base_url,
+        raise ConfigurationError("there is no API key", hint=settings.dialect.key_hint)
+    return BatchApi(
+        settings.dialect,
+        base_url=settings.address,
         api_key=settings.api_key,
         options=HttpOptions(
             connect_timeout_seconds=settings.connect_timeout_seconds,
@@ -47,19 +45,21 @@ def build_provider(settings: Settings) -> GroqProvider:
 
 def split_defaults(settings: Settings) -> SplitDefaults:
     """Return the values that a split uses for options that are not given."""
+    dialect = settings.dialect
     return SplitDefaults(
-        window=settings.window,
-        max_window=settings.max_window,
+        window=settings.window or dialect.windows.shortest,
+        max_window=settings.max_window or dialect.windows.longest,
         shard_lines=settings.shard_lines,
-        shard_bytes=settings.shard_bytes,
+        shard_bytes=settings.shard_bytes or dialect.limits.default_bytes,
         max_attempts=settings.max_attempts,
         max_expiries=settings.max_expiries,
+        dialect=dialect,
     )
 
 
 def reuse_scope(settings: Settings, options: SplitOptions) -> str:
     """Return what answers have in common that may be reused: the provider, its address, and what the options say."""
-    return f"groq {settings.base_url.rstrip('/').lower()} {options.reuse_scope}".rstrip()
+    return f"{settings.provider} {settings.address.rstrip('/').lower()} {options.reuse_scope}".rstrip()
 
 
 def timing_of(settings: Settings) -> Timing:

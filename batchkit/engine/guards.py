@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from batchkit.errors import ConfigurationError, SplitUnfinished
 from batchkit.models import ShardState
 from batchkit.owners import described, is_certainly_dead
-from batchkit.provider.groq.client import credential_digest
+from batchkit.provider.access import credential_digest
+from batchkit.steps.split import check_provider
 from batchkit.store import shards, workloads
 
 if TYPE_CHECKING:
@@ -55,14 +56,15 @@ def check_same_database(store: Store, workload_id: WorkloadId, directory: str) -
 
 
 def check_credential(store: Store, workload_id: WorkloadId, settings: Settings) -> None:
-    """Refuse another key or address than the one that submitted: it would not see the batches, and would buy them again.
+    """Refuse another provider, key or address than the one that submitted: it would not see the batches, and would buy them again.
 
-    The first one is stored as a digest. Raises ``ConfigurationError``.
+    The first key and address are stored as a digest. Raises ``ConfigurationError``, and ``WorkloadConflict`` for another provider.
     """
     key = settings.api_key
-    digest = credential_digest(settings.base_url, key.get_secret_value() if key else "")
+    digest = credential_digest(settings.address, key.get_secret_value() if key else "")
     with store.write() as connection:
         workload = workloads.get(connection, workload_id)
+        check_provider(workload, settings.provider)
         if workload.credential == digest:
             return
         was_sent = shards.has_any(connection, workload_id, _SENT)
@@ -71,6 +73,6 @@ def check_credential(store: Store, workload_id: WorkloadId, settings: Settings) 
         else:
             raise ConfigurationError(
                 f"workload {workload.name!r} was submitted with another key or address than the present one",
-                hint="set the GROQ_API_KEY and BATCHKIT_BASE_URL that submitted it; if both belong to the same"
+                hint=f"set the {settings.dialect.key.variables[0]} and BATCHKIT_BASE_URL that submitted it; if both belong to the same"
                 " organisation, say so with --accept-other-key",
             )

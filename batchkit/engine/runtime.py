@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from batchkit.engine.waves import Wave, Waves
     from batchkit.models import Trouble, Workload, WorkloadId
     from batchkit.provider.base import Provider
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
     from batchkit.settings import Settings
     from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitOptions
@@ -65,7 +65,7 @@ class Runner(WorkloadRecords):
         verb: str = "python",
     ) -> None:
         self._given_provider = provider
-        self._own_provider: GroqProvider | None = None
+        self._own_provider: BatchApi | None = None
         self._lock = threading.Lock()
         self._pending: PendingWork | None = None
         self.owner = new_owner()

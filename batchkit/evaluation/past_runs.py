@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from batchkit.annotation.pricing import price
+from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.engine.progress import read_progress
 from batchkit.evaluation.results import SUMMARY
@@ -198,6 +198,7 @@ def _cost(connection: Connection, workload: Workload) -> float | None:
         if by_model is None:
             return None
         tokens = by_model
+    price = pricing_of(workload.provider).price
     prices = [price(model, *used) for model, used in zip(recipe.models, tokens, strict=True)]
     known = [one for one in prices if one is not None]
     return sum(known) if len(known) == len(prices) else None

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite_file import SuiteFile
     from batchkit.models import Workload
+    from batchkit.provider.dialect import Dialect
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
@@ -77,7 +78,7 @@ def begin(
         baselines.named(runner, wanted)
     if found is not None:
         return found
-    check_suite(file)
+    check_suite(file, runner.settings.dialect)
     check_models({*suite.models, *(judge.model for judge in suite.judges)})
     for _ in range(_TRIES):
         begun = _begin(runner, suite, name, scheduled_for, is_partial=is_partial)
@@ -90,7 +91,7 @@ def begin(
     raise WorkloadConflict(f"no run of {suite.name!r} can be begun: its next name is taken", hint="name it with --run")
 
 
-def check_suite(file: SuiteFile) -> Table:
+def check_suite(file: SuiteFile, dialect: Dialect) -> Table:
     """Check that the table has the columns that a suite names, and that every scorer can work; returns the table.
 
     Raises ``InputInvalid`` and ``UsageError``.
@@ -100,7 +101,7 @@ def check_suite(file: SuiteFile) -> Table:
     complaint = file.complaint(suite.unknown_columns(table.columns))
     if complaint is not None:
         raise complaint
-    _check_scorers(suite, table.columns)
+    _check_scorers(suite, table.columns, dialect)
     return chosen_rows(table, suite)
 
 
@@ -296,12 +297,12 @@ def _is_of(evaluation: Evaluation, suite: Suite) -> bool:
         return False  # a definition that this version cannot read is another suite's
 
 
-def _check_scorers(suite: Suite, columns: tuple[str, ...]) -> None:
+def _check_scorers(suite: Suite, columns: tuple[str, ...], dialect: Dialect) -> None:
     """Check that every scorer can work before anything is paid for. Raises ``UsageError``."""
     for scorer in suite.scorers:
         scorer.prepared()
         if isinstance(scorer, Judge):
-            Renderer(judge_recipe(scorer), (*columns, *JUDGE_COLUMNS))
+            Renderer(judge_recipe(scorer), (*columns, *JUDGE_COLUMNS), dialect=dialect)
 
 
 def _begin(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
 from batchkit.errors import InputInvalid, InputProblem, InputUnreadable
+from batchkit.formatting import or_rather
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,12 +100,6 @@ def invalid(flaws: Iterable[Flaw]) -> InputInvalid:
     """Return the error of some problems, in the order of the file."""
     ordered = sorted(flaws, key=lambda flaw: (flaw.line, flaw.column))
     return InputInvalid(list(ordered[:_SHOWN]), len(ordered))
-
-
-def or_rather(name: object, known: Iterable[str]) -> str:
-    """Return the nearest known name as the end of a sentence, "" when none is near."""
-    near = get_close_matches(str(name), sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _mark(node: yaml.Node, place: Place, *, points_at_key: bool) -> yaml.Mark:

@@ -1,13 +1,12 @@
-"""Checks request lines against the rules of their endpoint and model before anything is sent. Pure: no I/O.
+"""Checks request lines against the rules of a provider before anything is sent. Pure: no I/O.
 
 ::
 
-    facts      the limits of Groq's documentation, with page and date
+    rules      LineRules: what a provider accepts; its dialect has one
     findings   the findings of one line, as sentences
     envelope   inspect(): custom_id, method, url, body, model; the fast path
-    plain      plain_ids(): whole blocks of plain text chats, faster still
-    chat       the body of /v1/chat/completions
-    audio      the body of /v1/audio/transcriptions and /v1/audio/translations
+    plain      plain_chats(): whole blocks of plain text chats, faster still
+    messages   the texts of a chat
     available  model_warnings(): the models of the input against GET /models
     estimate   estimate_tokens(): a cheap estimate for a dry run
 
@@ -20,17 +19,17 @@ from __future__ import annotations
 from batchkit.preflight.available import model_warnings
 from batchkit.preflight.envelope import Inspection, inspect
 from batchkit.preflight.estimate import ModelShare, TokenEstimate, estimate_tokens
-from batchkit.preflight.facts import LIMITS_AS_OF
-from batchkit.preflight.plain import PLAIN_ENDPOINT, plain_ids
+from batchkit.preflight.plain import PLAIN_ENDPOINT, plain_chats
+from batchkit.preflight.rules import LineRules
 
 __all__ = [
-    "LIMITS_AS_OF",
     "PLAIN_ENDPOINT",
     "Inspection",
+    "LineRules",
     "ModelShare",
     "TokenEstimate",
     "estimate_tokens",
     "inspect",
     "model_warnings",
-    "plain_ids",
+    "plain_chats",
 ]

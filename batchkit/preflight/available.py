@@ -17,8 +17,7 @@ _SHOWN_CHARS: Final = 100
 def model_warnings(models: Iterable[str], available: Sequence[RemoteModel]) -> list[str]:
     """Return a warning for each model that GET /models does not list or lists as inactive, sorted by model.
 
-    It is only a warning: the list may have changed when the batch runs days later. Source of the list:
-    console.groq.com/docs/models.
+    It is only a warning: the list may have changed when the batch runs days later.
     """
     active = {model.id: model.active for model in available}
     spelling = {model.id.lower(): model.id for model in available}

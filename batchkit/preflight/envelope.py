@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from batchkit.preflight import audio, chat
-from batchkit.preflight.facts import (
-    BATCH,
-    CHAT,
-    CUSTOM_ID_MAX_CHARS,
-    CUSTOM_ID_PORTABLE,
-    ENDPOINTS,
-    GUARD_MODELS,
-    METHOD,
-    MODEL_ENDPOINTS,
-    TRANSLATIONS,
-)
 from batchkit.preflight.findings import PreflightFindings, describe, one_of
+from batchkit.preflight.rules import CHAT, CUSTOM_ID_PORTABLE, METHOD
+
+if TYPE_CHECKING:
+    from batchkit.preflight.rules import LineRules
 
 
 class Inspection(NamedTuple):
@@ -41,16 +33,13 @@ _forbidden_in_id: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]").searc
 
 _new: Final = tuple.__new__
 _PLAIN_ROLES: Final = frozenset({"system", "user", "assistant"})
-# Models with rules of their own are not checked by the fast path.
-PARTICULAR_MODELS: Final = GUARD_MODELS | {model for model, urls in MODEL_ENDPOINTS.items() if CHAT not in urls}
 
 
-def inspect(record: Any, line_bytes: int) -> Inspection:
+def inspect(record: Any, line_bytes: int, rules: LineRules) -> Inspection:
     """Check one parsed line; ``line_bytes`` is the length of the line as it will be sent, without its newline.
 
     All problems of the line are reported, in the order custom_id, method, url, body, model, parameters. Whether the
     custom_id is unique in its input is not checked here. Never raises for a value that a JSON parser returned.
-    Source of the line's shape: console.groq.com/docs/batch.
     """
     # Most lines of most inputs are plain text chats: they are recognised without building anything but the result.
     # Any other line, also one that causes a type error, is inspected carefully; both paths return the same result.
@@ -68,8 +57,11 @@ def inspect(record: Any, line_bytes: int) -> Inspection:
             and messages
             and model
             and _portable_id(custom_id)
-            and model.lower() not in PARTICULAR_MODELS
-            and chat.PLAIN_PARAMETERS.issuperset(body)
+            and model.lower() not in rules.particular_models
+            and rules.plain_parameters.issuperset(body)
+            and CHAT in rules.endpoints
+            and len(custom_id) <= rules.max_custom_id_chars
+            and (rules.max_line_bytes is None or line_bytes <= rules.max_line_bytes)
         ):
             for message in messages:
                 if (
@@ -79,30 +71,36 @@ def inspect(record: Any, line_bytes: int) -> Inspection:
                 ):
                     break
             else:
-                if len(body) == 2 or chat.are_plain(body):  # noqa: PLR2004 - model and messages, nothing else
+                if len(body) == 2 or rules.are_plain(body):  # noqa: PLR2004 - model and messages, nothing else
                     # The constructor of a named tuple is a Python function; this call avoids it.
                     return _new(Inspection, (custom_id, CHAT, model, (), ()))
     except (KeyError, TypeError, AttributeError):
         pass
-    return inspect_carefully(record, line_bytes)
+    return inspect_carefully(record, line_bytes, rules)
 
 
-def inspect_carefully(record: Any, line_bytes: int) -> Inspection:
+def inspect_carefully(record: Any, line_bytes: int, rules: LineRules) -> Inspection:
     """Check one parsed line rule by rule, with the same result as ``inspect``."""
     if not isinstance(record, dict):
         return Inspection(
             None,
             None,
             None,
-            (f"the line is {describe(record)}; write one JSON object with custom_id, method, url and body ({BATCH})",),
+            (
+                f"the line is {describe(record)}; write one JSON object with custom_id, method, url and body ({rules.page})",
+            ),
             (),
         )
     findings = PreflightFindings()
-    custom_id = _check_custom_id(record, findings)
-    _check_method(record, findings)
+    if rules.max_line_bytes is not None and line_bytes > rules.max_line_bytes:
+        findings.refuse(
+            f"the line has {line_bytes:,} bytes; at most {rules.max_line_bytes:,} are accepted ({rules.page})"
+        )
+    custom_id = _check_custom_id(record, rules, findings)
+    _check_method(record, rules, findings)
     url = record.get("url")
-    endpoint = _check_url(record, findings)
-    model = _check_body(record, endpoint, line_bytes, findings)
+    endpoint = _check_url(record, rules, findings)
+    model = _check_body(record, endpoint, line_bytes, rules, findings)
     return Inspection(
         custom_id,
         url if isinstance(url, str) else None,
@@ -112,20 +110,20 @@ def inspect_carefully(record: Any, line_bytes: int) -> Inspection:
     )
 
 
-def _check_custom_id(record: dict[str, Any], findings: PreflightFindings) -> str | None:
+def _check_custom_id(record: dict[str, Any], rules: LineRules, findings: PreflightFindings) -> str | None:
     if "custom_id" not in record:
-        findings.refuse(f"custom_id is missing; give every line one of its own ({BATCH})")
+        findings.refuse(f"custom_id is missing; give every line one of its own ({rules.page})")
         return None
     custom_id = record["custom_id"]
     if not isinstance(custom_id, str):
-        findings.refuse(f"custom_id is {describe(custom_id)}; write it as a string ({BATCH})")
+        findings.refuse(f"custom_id is {describe(custom_id)}; write it as a string ({rules.page})")
         return None
     if not custom_id:
-        findings.refuse(f"custom_id is an empty string; give every line one of its own ({BATCH})")
-    elif _portable_id(custom_id) is None:
-        if len(custom_id) > CUSTOM_ID_MAX_CHARS:
+        findings.refuse(f"custom_id is an empty string; give every line one of its own ({rules.page})")
+    elif _portable_id(custom_id) is None or len(custom_id) > rules.max_custom_id_chars:
+        if len(custom_id) > rules.max_custom_id_chars:
             findings.refuse(
-                f"custom_id has {len(custom_id):,} characters; shorten it to at most {CUSTOM_ID_MAX_CHARS}",
+                f"custom_id has {len(custom_id):,} characters; shorten it to at most {rules.max_custom_id_chars}",
             )
         if _forbidden_in_id(custom_id):
             findings.refuse(
@@ -137,74 +135,73 @@ def _check_custom_id(record: dict[str, Any], findings: PreflightFindings) -> str
     return custom_id
 
 
-def _check_method(record: dict[str, Any], findings: PreflightFindings) -> None:
+def _check_method(record: dict[str, Any], rules: LineRules, findings: PreflightFindings) -> None:
     if "method" not in record:
-        findings.refuse(f'method is missing; add "method": "{METHOD}" ({BATCH})')
+        findings.refuse(f'method is missing; add "method": "{METHOD}" ({rules.page})')
     elif record["method"] != METHOD:
-        findings.refuse(f'method is {describe(record["method"])}; only "{METHOD}" is supported ({BATCH})')
+        findings.refuse(f'method is {describe(record["method"])}; only "{METHOD}" is supported ({rules.page})')
 
 
-def _check_url(record: dict[str, Any], findings: PreflightFindings) -> str | None:
+def _check_url(record: dict[str, Any], rules: LineRules, findings: PreflightFindings) -> str | None:
     """Return the intended endpoint, also if its url is written wrongly, so that the body is checked anyway."""
-    choice = one_of(ENDPOINTS)
+    choice = one_of(rules.endpoints)
     if "url" not in record:
-        findings.refuse(f"url is missing; give {choice} ({BATCH})")
+        findings.refuse(f"url is missing; give {choice} ({rules.page})")
         return None
     url = record["url"]
     if not isinstance(url, str):
-        findings.refuse(f"url is {describe(url)}; give {choice} ({BATCH})")
+        findings.refuse(f"url is {describe(url)}; give {choice} ({rules.page})")
         return None
-    if url in ENDPOINTS:
+    if url in rules.endpoints:
         return url
     # The limit is far longer than any url that could be recognised.
     path = url[:256].strip().partition("?")[0].rstrip("/").lower()
-    for endpoint in ENDPOINTS:
+    for endpoint in rules.endpoints:
         if path and ("/" + path).endswith((endpoint, endpoint.removeprefix("/v1"))):
-            findings.refuse(f"url is {describe(url)}; write it as {endpoint}, without host or /openai ({BATCH})")
+            findings.refuse(
+                f"url is {describe(url)}; write it as {endpoint}, without a host or a path before it ({rules.page})"
+            )
             return endpoint
-    findings.refuse(f"url is {describe(url)}; the Batch API accepts {choice} ({BATCH})")
+    findings.refuse(f"url is {describe(url)}; the Batch API accepts {choice} ({rules.page})")
     return None
 
 
 def _check_body(
-    record: dict[str, Any], endpoint: str | None, line_bytes: int, findings: PreflightFindings
+    record: dict[str, Any], endpoint: str | None, line_bytes: int, rules: LineRules, findings: PreflightFindings
 ) -> str | None:
     if "body" not in record:
-        findings.refuse(f"body is missing; it holds the parameters of the request ({BATCH})")
+        findings.refuse(f"body is missing; it holds the parameters of the request ({rules.page})")
         return None
     body = record["body"]
     if not isinstance(body, dict):
-        findings.refuse(f"body is {describe(body)}; write the parameters of the request as an object ({BATCH})")
+        findings.refuse(f"body is {describe(body)}; write the parameters of the request as an object ({rules.page})")
         return None
-    model = _check_model(body, endpoint, findings)
+    model = _check_model(body, endpoint, rules, findings)
     if body.get("stream") not in (None, False):
         findings.refuse("body.stream asks for a stream, which a batch does not support; leave it out")
     if body.get("service_tier") is not None:
         findings.warn("body.service_tier chooses a synchronous tier; a batch ignores it")
-    if endpoint == CHAT:
-        chat.check(body, model, line_bytes, findings)
-    elif endpoint is not None:
-        audio.check(body, endpoint, findings)
+    if endpoint is not None:
+        rules.check_body(body, endpoint, model, line_bytes, findings)
     return model
 
 
-def _check_model(body: dict[str, Any], endpoint: str | None, findings: PreflightFindings) -> str | None:
+def _check_model(
+    body: dict[str, Any], endpoint: str | None, rules: LineRules, findings: PreflightFindings
+) -> str | None:
     if "model" not in body:
-        findings.refuse(f"body.model is missing; name the model of this request ({BATCH})")
+        findings.refuse(f"body.model is missing; name the model of this request ({rules.page})")
         return None
     model = body["model"]
     if not isinstance(model, str):
-        findings.refuse(f"body.model is {describe(model)}; name the model as a string ({BATCH})")
+        findings.refuse(f"body.model is {describe(model)}; name the model as a string ({rules.page})")
         return None
     if not model:
-        findings.refuse(f"body.model is an empty string; name the model of this request ({BATCH})")
+        findings.refuse(f"body.model is an empty string; name the model of this request ({rules.page})")
         return model
-    urls = MODEL_ENDPOINTS.get(model.lower())
-    if urls is None:
-        if endpoint == TRANSLATIONS:
-            findings.warn("body.model is not whisper-large-v3, the only model documented for translations")
-    elif not urls:
-        findings.refuse(f"body.model {model} makes speech from text, which the Batch API does not support ({BATCH})")
-    elif endpoint is not None and endpoint not in urls:
+    urls = rules.model_endpoints.get(model.lower())
+    if urls is not None and not urls:
+        findings.refuse(f"body.model {model} is not served by the Batch API ({rules.page})")
+    elif urls and endpoint is not None and endpoint not in urls:
         findings.refuse(f"body.model {model} does not answer on {endpoint}; send it to {one_of(urls)}")
     return model

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from batchkit.preflight.chat import texts
 from batchkit.preflight.findings import is_integer
+from batchkit.preflight.messages import texts
 
 _BYTES_PER_TOKEN: Final = 4
 _TOKENS_PER_MESSAGE: Final = 4
@@ -50,7 +50,7 @@ def estimate_tokens(record: Any) -> TokenEstimate:
     The prompt counts one token for four bytes of UTF-8 in message texts, tool definitions and JSON schemas, four for
     each message, and 1,500 for each image, whatever its size. It counts bytes and not characters, because scripts with
     three bytes for a character also have about one token for it. Audio requests count 0 and 0: they are billed by the
-    length of the audio (console.groq.com/docs/speech-to-text).
+    length of the audio.
     """
     body = record.get("body") if isinstance(record, dict) else None
     if not isinstance(body, dict) or "messages" not in body:

@@ -6,17 +6,18 @@ line is decoded into text, because the parser validates UTF-8 only in what it de
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
 from batchkit.files import jsonl
-from batchkit.preflight.envelope import PARTICULAR_MODELS
-from batchkit.preflight.facts import CHAT, REASONING_EFFORTS_OF_MODELS
+from batchkit.preflight.rules import CHAT
+
+if TYPE_CHECKING:
+    from batchkit.preflight.rules import LineRules
 
 _MAX_ID_CHARS: Final = 64
 _ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-"
-_EFFORTS: Final = {model: {None, *words} for model, words in REASONING_EFFORTS_OF_MODELS.items()}
 _Positive = Annotated[int, Meta(ge=1, le=2**62)]
 
 
@@ -53,13 +54,15 @@ PLAIN_ENDPOINT: Final = CHAT
 _read: Final = jsonl.typed_lines_reader(PlainChat)
 
 
-def plain_ids(block: bytes, lines: list[bytes], models: set[str] | None = None) -> list[str] | None:
-    r"""Return the custom_ids of a block of ``lines``, each followed by ``\n`` in the block; None unless all are plain chats.
-
-    The models of plain chats are added to ``models``.
+def plain_chats(block: bytes, lines: list[bytes], rules: LineRules) -> list[PlainChat] | None:
+    r"""Return the chats of a block of ``lines``, each followed by ``\n`` in the block; None unless all are plain chats.
 
     None only means that ``inspect`` must examine each line.
     """
+    if CHAT not in rules.endpoints:
+        return None
+    if rules.max_line_bytes is not None and max(map(len, lines), default=0) > rules.max_line_bytes:
+        return None
     chats = jsonl.read_typed_lines(_read, block, lines)
     if not chats:
         return None
@@ -68,16 +71,13 @@ def plain_ids(block: bytes, lines: list[bytes], models: set[str] | None = None) 
     efforts: dict[str, set[str | None]] = {}
     for model, effort in {(chat.body.model, chat.body.reasoning_effort) for chat in chats}:
         efforts.setdefault(model.lower(), {None}).add(effort)
+    known = rules.reasoning_efforts
     are_plain = (
         min(lengths) > 0
-        and max(lengths) <= _MAX_ID_CHARS
+        and max(lengths) <= min(_MAX_ID_CHARS, rules.max_custom_id_chars)
         and not "".join(custom_ids).encode().translate(None, _ID_BYTES)
         and "" not in efforts
-        and efforts.keys().isdisjoint(PARTICULAR_MODELS)
-        and all(words.issubset(_EFFORTS.get(model, words)) for model, words in efforts.items())
+        and efforts.keys().isdisjoint(rules.particular_models)
+        and all(words.issubset({None, *known.get(model, words)}) for model, words in efforts.items())
     )
-    if not are_plain:
-        return None
-    if models is not None:
-        models.update(chat.body.model for chat in chats)
-    return custom_ids
+    return chats if are_plain else None

@@ -24,7 +24,7 @@ def parse_base_url(base_url: str, *, allow_insecure_http: bool) -> httpx.URL:
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(
             "the base URL must start with https:// and name a host",
-            hint="correct --base-url or BATCHKIT_BASE_URL; the one of Groq is https://api.groq.com/openai/v1",
+            hint="correct --base-url or BATCHKIT_BASE_URL, such as https://api.example.com/v1",
         )
     if url.userinfo or url.query or url.fragment:
         raise ConfigurationError("the base URL must not carry a user name, a password, a query or a fragment")
@@ -79,4 +79,7 @@ def _parse(base_url: str) -> httpx.URL:
         return httpx.URL(base_url.strip())
     except httpx.InvalidURL:
         # The library's message may quote a part of a password.
-        raise ConfigurationError("the base URL cannot be read", hint="such as https://api.groq.com/openai/v1") from None
+        raise ConfigurationError(
+            "the base URL cannot be read",
+            hint="correct --base-url or BATCHKIT_BASE_URL, such as https://api.example.com/v1",
+        ) from None

@@ -1,38 +1,33 @@
-"""The interface of a batch API. ``provider/groq`` implements it.
+"""The interface of a batch API. ``client`` implements it for every dialect.
 
 Every call returns, or raises a ``ProviderError`` or, for a local file, ``SpoolError``; never an exception of the HTTP library.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batchkit.models import Batch, BatchId, Download, FileId, RefusalKind, RemoteFile, RemoteModel, Trouble
+    from batchkit.provider.dialect import Dialect
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderLimits:
-    """The provider's limits for one file and for one call."""
-
-    max_lines: int
-    max_bytes: int
-    ids_per_status_call: int
+#: The member of a batch's metadata that has the key of its shard.
+METADATA_KEY: Final = "batchkit_key"
 
 
 class Provider(Protocol):
     """A batch API. Implementations are safe to use from several threads at once."""
 
-    limits: ProviderLimits
+    dialect: Dialect
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
         """Upload a shard file, streamed. The call may be repeated: an extra copy costs only space.
 
-        Raises ``TooLarge``, before anything is sent when the file is over ``limits.max_bytes``; ``OutcomeUnknown`` when no
+        Raises ``TooLarge``, before anything is sent when the file is larger than the dialect allows; ``OutcomeUnknown`` when no
         readable answer came, after which uploading again is safe; ``SpoolError`` when the file cannot be read.
         """
         ...
@@ -57,9 +52,9 @@ class Provider(Protocol):
         ...
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
-        """Read up to ``limits.ids_per_status_call`` batches in one call; ids that the provider leaves out are left out.
+        """Read batches with as few calls as the provider allows; ids that are not found in them are left out.
 
-        Raises ``ValueError`` for more ids.
+        At most ``batches_per_poll`` ids of the dialect; raises ``ValueError`` for more.
         """
         ...
 

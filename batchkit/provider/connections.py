@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from batchkit.provider.access import is_loopback, reveal_key
+from batchkit.provider.dialect import AuthStyle
 from batchkit.provider.reading import ENCODINGS
 
 if TYPE_CHECKING:
@@ -169,13 +170,13 @@ class Connections:
 
 
 def new_client(
-    base_url: httpx.URL, api_key: SecretStr | str, timeout: httpx.Timeout, verify: ssl.SSLContext
+    base_url: httpx.URL, api_key: SecretStr | str, auth: AuthStyle, timeout: httpx.Timeout, verify: ssl.SSLContext
 ) -> httpx.Client:
     """Return a client that holds one connection and sends the key to its own host only."""
     return httpx.Client(
         base_url=base_url,
         headers={
-            "Authorization": f"Bearer {reveal_key(api_key)}",
+            **_key_header(reveal_key(api_key), auth),
             "User-Agent": "batchkit",
             "Accept-Encoding": ENCODINGS,
         },
@@ -188,6 +189,10 @@ def new_client(
         # A proxy from the environment would see the key, which must not leave this machine.
         trust_env=not is_loopback(base_url.host),
     )
+
+
+def _key_header(key: str, auth: AuthStyle) -> dict[str, str]:
+    return {"api-key": key} if auth is AuthStyle.API_KEY else {"Authorization": f"Bearer {key}"}
 
 
 def trust(base_url: httpx.URL) -> ssl.SSLContext:

@@ -24,6 +24,7 @@ from batchkit.files.jsonl import MalformedJson, dumps, loads_leniently
 from batchkit.provider.access import parse_base_url, reveal_key
 from batchkit.provider.atomic_download import AtomicDownload
 from batchkit.provider.connections import Connections, new_client, trust
+from batchkit.provider.dialect import AuthStyle
 from batchkit.provider.failures import (
     Explain,
     Quoter,
@@ -62,7 +63,7 @@ _UNENCODED = {"Accept": "application/octet-stream", "Accept-Encoding": "identity
 class ApiClient:
     """A client of one API with one key, for any number of threads.
 
-    ``explain`` reads the provider's error bodies; ``address_hint`` is the hint when only a wrong address explains a reply.
+    ``auth`` is the header that carries the key. ``explain`` reads the provider's error bodies; ``address_hint`` is the hint when only a wrong address explains a reply.
 
     Raises ``ConfigurationError`` for an address or a key that cannot be used.
     """
@@ -72,6 +73,7 @@ class ApiClient:
         base_url: str,
         api_key: SecretStr | str,
         *,
+        auth: AuthStyle = AuthStyle.BEARER,
         explain: Explain,
         address_hint: str,
         options: HttpOptions,
@@ -96,7 +98,7 @@ class ApiClient:
         try:
             verify = trust(self._base_url)
             self._connections = Connections(
-                lambda: new_client(self._base_url, api_key, timeout, verify),
+                lambda: new_client(self._base_url, api_key, auth, timeout, verify),
                 most=options.max_connections,
                 longest_wait_seconds=options.pool_timeout_seconds,
             )

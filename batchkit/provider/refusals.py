@@ -1,7 +1,7 @@
-"""Kinds of Groq's refusals, read from status, code and message.
+"""Kinds of refusals, read from status, code and message.
 
-Groq documents few codes (console.groq.com/docs/errors, /docs/spend-limits: 400 ``blocked_api_access`` at a spend limit); codes
-and messages of similar servers are read as well. Messages may quote text of the user, so they are read only when the code
+Providers document few codes (Groq: console.groq.com/docs/errors, /docs/spend-limits: 400 ``blocked_api_access`` at a spend limit); those of
+all are read, because one server may speak with the words of another.  Messages may quote text of the user, so they are read only when the code
 explains nothing, and only for whole phrases.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation import pricing
+from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.files import jsonl
 from batchkit.store import report_rows
@@ -88,10 +88,11 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
         if isinstance(times, dict):
             seconds += _seconds(times.get("total_time"))
             queued += _seconds(times.get("queue_time"))
-    exact = _of_recipe(connection, workload, usage)
+    pricing = pricing_of(workload.provider)
+    exact = _of_recipe(connection, workload, usage, pricing)
     is_whole = exact is not None or total <= _SAMPLE
     return Spending(
-        models=_by_model(seen, usage) if exact is None else exact,
+        models=_by_model(seen, usage, pricing) if exact is None else exact,
         usage=usage,
         sampled=None if is_whole else sampled,
         request_seconds=tuple(sorted(seconds)),
@@ -99,27 +100,29 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
     )
 
 
-def _of_recipe(connection: Connection, workload: Workload, usage: Usage) -> tuple[ModelSpending, ...] | None:
+def _of_recipe(
+    connection: Connection, workload: Workload, usage: Usage, pricing: Pricing
+) -> tuple[ModelSpending, ...] | None:
     """Return the tokens of the recipe's models, which alternate, each with its samples in a row."""
     if workload.recipe is None:
         return None
     recipe = load_recipe(workload.recipe)
     if len(recipe.models) == 1:
-        return (_spending(recipe.models[0], usage.prompt_tokens, usage.completion_tokens),)
+        return (_spending(pricing, recipe.models[0], usage.prompt_tokens, usage.completion_tokens),)
     by_model = report_rows.tokens_round_robin(
         connection, workload.id, workload.request_count or 0, groups=len(recipe.models), repeats=recipe.samples
     )
     if by_model is None:
         return None
-    return tuple(_spending(model, *tokens) for model, tokens in zip(recipe.models, by_model, strict=True))
+    return tuple(_spending(pricing, model, *tokens) for model, tokens in zip(recipe.models, by_model, strict=True))
 
 
-def _by_model(seen: dict[str, _Seen], usage: Usage) -> tuple[ModelSpending, ...]:
+def _by_model(seen: dict[str, _Seen], usage: Usage, pricing: Pricing) -> tuple[ModelSpending, ...]:
     """Split all tokens in the proportions of the sample."""
     used = {model: of_model for model, of_model in seen.items() if of_model.prompt_tokens or of_model.completion_tokens}
     into = _shares([of_model.prompt_tokens for of_model in used.values()], usage.prompt_tokens)
     out = _shares([of_model.completion_tokens for of_model in used.values()], usage.completion_tokens)
-    found = [_spending(model, *tokens) for model, *tokens in zip(used, into, out, strict=True)]
+    found = [_spending(pricing, model, *tokens) for model, *tokens in zip(used, into, out, strict=True)]
     return tuple(sorted(found, key=lambda spent: (-spent.prompt_tokens - spent.completion_tokens, spent.model)))
 
 
@@ -132,7 +135,7 @@ def _shares(parts: Sequence[int], whole: int) -> list[int]:
     return shares
 
 
-def _spending(model: str, prompt_tokens: int, completion_tokens: int) -> ModelSpending:
+def _spending(pricing: Pricing, model: str, prompt_tokens: int, completion_tokens: int) -> ModelSpending:
     return ModelSpending(
         model, prompt_tokens, completion_tokens, pricing.price(model, prompt_tokens, completion_tokens)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit import formatting
-from batchkit.annotation import pricing
+from batchkit.annotation.pricing import pricing_of
 from batchkit.engine import situation
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
 from batchkit.reports import charts, workload_charts
@@ -333,11 +333,12 @@ def _money(facts: WorkloadFacts) -> Money | None:
             Spent("all models", f"{total.prompt_tokens:,}", f"{total.completion_tokens:,}", usd(spending.cost_usd)),
         )
     cost = spending.cost_usd
+    pricing = pricing_of(facts.workload.provider)
     known = f"about {usd(cost)}" if spending.is_estimate else usd(cost)
     tokens = f"{formatting.short_count(total.total_tokens)} tokens"
     title = f"{tokens}, {known}" if cost is not None else f"{tokens}; their cost is unknown"
     basis = [
-        f"Prices of {pricing.PRICES_AS_OF}, with the Batch API's discount of 50 %; only the provider's bill is exact."
+        f"Prices of {pricing.as_of}, with the Batch API's discount of {pricing.discount or 0:.0%}; only the provider's bill is exact."
     ]
     if spending.sampled is not None:
         basis.append(

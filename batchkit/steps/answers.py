@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.answers import AnswerCheck, Reading
-    from batchkit.lifecycle import RequestDecision
+    from batchkit.lifecycle import LineCodes, RequestDecision
     from batchkit.models import BatchProblem, OutputLine, RetryPolicy, Shard
     from batchkit.steps.plain_answers import PlainAnswers
     from batchkit.store.bulk import Bulk, NewBody, StateChange
@@ -90,6 +90,7 @@ class AnswerReader:
         shard: Shard,
         bulk: Bulk,
         policy: RetryPolicy,
+        codes: LineCodes,
         cancelling: bool,
         check: AnswerCheck | None = None,
         is_of_the_account: Callable[[OutputLine], bool] = lambda _line: False,
@@ -103,6 +104,7 @@ class AnswerReader:
         self._shard = shard
         self._bulk = bulk
         self._policy = policy if check is None else replace(policy, max_invalid=check.rules.tries)
+        self._codes = codes
         self._cancelling = cancelling
         self._check = check
         self._is_of_the_account = is_of_the_account
@@ -189,7 +191,7 @@ class AnswerReader:
         if answer is None or index is None:
             self.shard_answers.unknown += 1
             return
-        outcome = self._apply_account(self._apply_rules(classify(answer), answer), answer)
+        outcome = self._apply_account(self._apply_rules(classify(answer, self._codes), answer), answer)
         known = self._outcomes.get(index)
         if known is not None or index in self._settled:
             self.shard_answers.duplicate += 1

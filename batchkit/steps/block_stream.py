@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batchkit.files.sources import Block
+    from batchkit.preflight import LineRules
 
 #: For smaller inputs a second process takes longer to start than it saves.
 WORKER_FROM_BYTES = 50_000_000
@@ -31,16 +33,16 @@ _PIPE_BYTES = 1 << 20
 
 
 def checked_blocks(
-    blocks: Iterator[Block], *, max_line_bytes: int, input_bytes: int
+    blocks: Iterator[Block], *, rules: LineRules, max_line_bytes: int, input_bytes: int
 ) -> Iterator[tuple[Block, BlockVerdict]]:
     """Yield every block with the result of its check, in order. Raises what ``blocks`` raises.
 
     When the worker process cannot be started or ends early, the blocks are checked in this process.
     """
-    worker = _start_worker(max_line_bytes) if input_bytes >= WORKER_FROM_BYTES and _cores() > 1 else None
+    worker = _start_worker(rules, max_line_bytes) if input_bytes >= WORKER_FROM_BYTES and _cores() > 1 else None
     if worker is None:
         for block in blocks:
-            yield block, check_block(block.data, max_line_bytes=max_line_bytes)
+            yield block, check_block(block.data, rules=rules, max_line_bytes=max_line_bytes)
         return
     with _sent_ahead(blocks, worker) as (arrived, taken):
         is_alive = True
@@ -49,7 +51,10 @@ def checked_blocks(
                 raise item
             verdict = receive_verdict(_pipe(worker.stdout)) if is_alive else None
             is_alive = verdict is not None
-            yield item, check_block(item.data, max_line_bytes=max_line_bytes) if verdict is None else verdict
+            yield (
+                item,
+                check_block(item.data, rules=rules, max_line_bytes=max_line_bytes) if verdict is None else verdict,
+            )
             taken.release()
 
 
@@ -97,7 +102,7 @@ def _sent_ahead(
             _pipe(worker.stdin).close()
 
 
-def _start_worker(max_line_bytes: int) -> subprocess.Popen[bytes] | None:
+def _start_worker(rules: LineRules, max_line_bytes: int) -> subprocess.Popen[bytes] | None:
     try:
         worker = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "batchkit.steps.check_worker", str(max_line_bytes)],
@@ -111,6 +116,9 @@ def _start_worker(max_line_bytes: int) -> subprocess.Popen[bytes] | None:
     except OSError:
         return None
     _widen(worker.stdin, worker.stdout)
+    # A worker that has ended already is noticed when its first result is missing.
+    with suppress(OSError):
+        send(_pipe(worker.stdin), pickle.dumps(rules))
     return worker
 
 

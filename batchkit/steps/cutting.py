@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from batchkit import preflight
 from batchkit.errors import StateConflict
+from batchkit.models import Destination
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import shards, workloads
 from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from batchkit.models import Workload
     from batchkit.steps.context import StepContext
     from batchkit.steps.disk_thread import DiskThread
-    from batchkit.steps.input_check import InputCheck
+    from batchkit.steps.input_check import CheckedBlock, InputCheck
     from batchkit.steps.reuse import SplitReuse
 
 
@@ -31,44 +32,44 @@ _DIGESTS_PER_COMMIT = 100_000
 def cut_shards(
     context: StepContext, workload: Workload, check: InputCheck, disk: DiskThread, reuse: SplitReuse | None = None
 ) -> None:
-    """Write the requests to shard files and insert both; one shard per endpoint is open, because a batch has one endpoint.
+    """Write the requests to shard files and insert both; one shard per destination is open, because a batch has one.
 
     With ``reuse``, requests that need not be sent are inserted only.
 
     Raises ``InputInvalid``, ``InputUnreadable`` and ``SpoolError``; and ``StateConflict`` when the lease was lost.
     """
     full = _FullShards(context, workload, disk, reuse)
-    open_shards: dict[str, ShardFile] = {}
+    open_shards: dict[Destination, ShardFile] = {}
 
-    def shard_for(endpoint: str) -> ShardFile:
-        if endpoint not in open_shards:
-            open_shards[endpoint] = ShardFile(
+    def shard_for(destination: Destination) -> ShardFile:
+        if destination not in open_shards:
+            open_shards[destination] = ShardFile(
                 context.spool,
                 workload,
-                endpoint=endpoint,
+                destination=destination,
                 window=workload.window,
                 max_lines=workload.shard_lines,
                 disk=disk,
             )
-        return open_shards[endpoint]
+        return open_shards[destination]
 
     try:
         for block in check.blocks():
             if reuse is None:
                 seqs = range(block.first_seq, block.first_seq + len(block.lengths))
-                lines, endpoints = RequestLines(seqs, block.custom_ids, block.lengths, block.data), block.endpoints
+                lines, chosen = RequestLines(seqs, block.custom_ids, block.lengths, block.data), None
             else:
-                lines, endpoints = reuse.left_to_send(block)
-            for endpoint, start, stop in _runs(endpoints, len(lines)):
-                while (start := shard_for(endpoint).add(lines, start, stop)) < stop:
-                    full.add(open_shards.pop(endpoint))
+                lines, chosen = reuse.left_to_send(block)
+            for destination, start, stop in _runs(block, chosen):
+                while (start := shard_for(destination).add(lines, start, stop)) < stop:
+                    full.add(open_shards.pop(destination))
             if reuse is not None and reuse.is_full:
                 if reuse.has_many_followers:
-                    for endpoint in list(open_shards):
-                        full.add(open_shards.pop(endpoint))
+                    for destination in list(open_shards):
+                        full.add(open_shards.pop(destination))
                 full.commit()
-        for endpoint in list(open_shards):
-            full.add(open_shards.pop(endpoint))
+        for destination in list(open_shards):
+            full.add(open_shards.pop(destination))
         full.commit()
     finally:
         # After an error pieces may still be running, and files of full shards may be open.
@@ -118,14 +119,21 @@ class _FullShards:
         self.uncommitted.clear()
 
 
-def _runs(endpoints: list[str], count: int) -> Iterator[tuple[str, int, int]]:
-    """Yield runs of ``count`` lines with the same endpoint: (endpoint, first index, index after the last)."""
+def _runs(block: CheckedBlock, chosen: Sequence[int] | None) -> Iterator[tuple[Destination, int, int]]:
+    """Yield runs of lines with the same destination: (destination, first index, index after the last).
+
+    Indexes count the ``chosen`` lines of the block (None: all of them).
+    """
+    count = len(block.lengths) if chosen is None else len(chosen)
     if not count:
         return
-    if not endpoints:
-        yield preflight.PLAIN_ENDPOINT, 0, count
+    if not block.endpoints and not block.line_models:
+        yield Destination(preflight.PLAIN_ENDPOINT), 0, count
         return
+    endpoints = block.endpoints or [preflight.PLAIN_ENDPOINT] * len(block.lengths)
+    models: Sequence[str | None] = block.line_models or [None] * len(block.lengths)
+    pairs = list(zip(endpoints, models, strict=True))
     stop = 0
-    for endpoint, run in groupby(endpoints):
+    for pair, run in groupby(pairs if chosen is None else [pairs[place] for place in chosen]):
         start, stop = stop, stop + len(list(run))
-        yield endpoint, start, stop
+        yield Destination(*pair), start, stop

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Batch, BatchProblem, Shard, Workload
+    from batchkit.provider.dialect import Hints
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import ShardRequest
 
@@ -65,7 +66,9 @@ def settle_failed_batch(
     else:
         kind = _kind(context, problem)
         if kind is RefusalKind.ACCOUNT:
-            refused = account_refused(connection, shard, f"{code}: {message}", at=context.clock())
+            refused = account_refused(
+                connection, shard, f"{code}: {message}", hints=context.provider.dialect.hints, at=context.clock()
+            )
         elif kind is RefusalKind.LOST_FILE:
             refused = _upload_again(context, shard, message, values)
         elif kind is RefusalKind.NO_ROOM:
@@ -123,7 +126,7 @@ def _wait_for_room(
     """Wait for our own batches to end, or cut smaller without any; a single request ends the command after ``MAX_WAITS``."""
     is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1
     if is_alone and shard.line_count == 1 and shard.waits >= MAX_WAITS:
-        return no_room(message)
+        return no_room(message, context.provider.dialect.hints)
     values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
     values["waits"] = shard.waits + 1
     if is_alone:
@@ -144,7 +147,9 @@ def _named_requests(connection: Connection, shard: Shard, batch: Batch) -> list[
     ]
 
 
-def account_refused(connection: Connection, shard: Shard, message: str, *, at: float) -> AccountRefused | None:
+def account_refused(
+    connection: Connection, shard: Shard, message: str, *, hints: Hints, at: float
+) -> AccountRefused | None:
     """Return the error that ends the command after a refusal of the account in an output line or at the end of a batch.
 
     None when such a refusal already ended a command after the shard was sent: a batch that ran before the account was fixed
@@ -159,8 +164,7 @@ def account_refused(connection: Connection, shard: Shard, message: str, *, at: f
     return AccountRefused(
         f"the provider refuses what this account sends: {message}",
         status=HTTPStatus.FORBIDDEN,
-        hint="the requests that it refused were not executed and are not failed: mend it (billing, spend limit, plan, access:"
-        " console.groq.com/settings), then run the same command again",
+        hint=f"the requests that it refused were not executed and are not failed; {hints.account}",
     )
 
 

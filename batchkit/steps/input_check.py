@@ -10,7 +10,6 @@ from batchkit.errors import InputInvalid, InputProblem
 from batchkit.files import jsonl, sources
 from batchkit.files.uniqueness import SeenIds
 from batchkit.preflight.findings import describe
-from batchkit.sharding import MAX_FILE_BYTES
 from batchkit.steps.block_check import is_blank, lines_of, read_line, without_lines
 from batchkit.steps.block_stream import checked_blocks
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from batchkit.preflight import LineRules
     from batchkit.steps.block_check import BlockVerdict
 
 #: An input with more models than this probably invents them: no more are remembered.
@@ -32,7 +32,7 @@ _LINES_PER_ADVANCE = 2_000
 
 def longest_line(shard_bytes: int) -> int:
     """Return the maximum bytes of a line, without its end, for an input whose shards have at most ``shard_bytes``."""
-    return min(shard_bytes, MAX_FILE_BYTES) - 1
+    return shard_bytes - 1
 
 
 class CheckedLine(NamedTuple):
@@ -49,7 +49,8 @@ class CheckedLine(NamedTuple):
 class CheckedBlock(NamedTuple):
     r"""Consecutive lines that may be sent: ``data`` has them with their ``\n``, ``lengths`` are in bytes without it.
 
-    ``endpoints`` is empty when all lines go to ``preflight.PLAIN_ENDPOINT``, else as long as the other lists.
+    ``endpoints`` is empty when all lines go to ``preflight.PLAIN_ENDPOINT``, else as long as the other lists. ``line_models`` has the
+    model of each line where a file may have one model only, else nothing.
     """
 
     first_seq: int
@@ -57,6 +58,7 @@ class CheckedBlock(NamedTuple):
     custom_ids: list[str]
     lengths: list[int]
     endpoints: list[str]
+    line_models: list[str]
 
 
 class InputCheck:
@@ -70,11 +72,13 @@ class InputCheck:
         self,
         paths: Sequence[Path],
         *,
+        rules: LineRules,
         max_line_bytes: int,
         digest: sources.Digest | None,
         advance: Callable[[int], None],
     ) -> None:
         self._paths = paths
+        self._rules = rules
         self._max_line_bytes = longest_line(max_line_bytes)
         self._digest = digest
         self._advance = advance
@@ -94,7 +98,7 @@ class InputCheck:
         lines_before = 0
         blocks = sources.read_blocks(self._paths, max_line_bytes=self._max_line_bytes, digest=self._digest)
         for block, verdict in checked_blocks(
-            blocks, max_line_bytes=self._max_line_bytes, input_bytes=sources.size_of(self._paths)
+            blocks, rules=self._rules, max_line_bytes=self._max_line_bytes, input_bytes=sources.size_of(self._paths)
         ):
             if block.file != file:
                 file, lines_before = block.file, self._position
@@ -103,7 +107,9 @@ class InputCheck:
             self._seen.update(filter(None, verdict.custom_ids) if verdict.endpoints else verdict.custom_ids)
             if not self._problem_count and verdict.lengths:
                 data = without_lines(lines_of(block.data), verdict.blanks)[0] if verdict.blanks else block.data
-                yield CheckedBlock(self.line_count, data, verdict.custom_ids, verdict.lengths, verdict.endpoints)
+                yield CheckedBlock(
+                    self.line_count, data, verdict.custom_ids, verdict.lengths, verdict.endpoints, verdict.line_models
+                )
             self.line_count += len(verdict.lengths)
             self.blank_count += len(verdict.blanks)
             self._add_models(verdict.models)
@@ -159,7 +165,7 @@ class InputCheck:
         except jsonl.MalformedJson as error:
             self._add_problem(path, number, str(error), self._position)
             return None
-        found = preflight.inspect(record, len(line))
+        found = preflight.inspect(record, len(line), self._rules)
         if found.custom_id:
             self._seen.update((found.custom_id,))
         for reason in found.reasons:

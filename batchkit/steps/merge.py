@@ -14,7 +14,7 @@ from batchkit.answers import check_for
 from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, StateConflict
 from batchkit.files.spool import sha256_of
 from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, ShardState
-from batchkit.sharding import longer_window, smaller_shard
+from batchkit.sharding import smaller_shard
 from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
 from batchkit.steps.failed_batch import account_refused, named_lines, settle_failed_batch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Batch, OutputLine, Shard, ShardId, Workload, WorkloadId
+    from batchkit.sharding import Windows
     from batchkit.steps.context import StepContext
 
 #: How often a file that seems torn is fetched before its content is accepted.
@@ -222,9 +223,12 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
             is_torn = _seems_torn(answers, fetched)
             if is_torn and not accept:
                 raise _TornError
-            values, report = _store(connection, workload, shard, batch, answers)
+            windows = context.provider.dialect.windows
+            values, report = _store(connection, workload, shard, batch, answers, windows=windows)
             if answers.account_refusal is not None:
-                report += StepReport({}, refused=account_refused(connection, shard, answers.account_refusal, at=now))
+                hints = context.provider.dialect.hints
+                refused = account_refused(connection, shard, answers.account_refusal, hints=hints, at=now)
+                report += StepReport({}, refused=refused)
             if is_torn:
                 report += StepReport({}, (_note_on_torn(batch, answers),))
         shards.transition(
@@ -258,6 +262,7 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
         shard=fetched.shard,
         bulk=bulk_for(connection),
         policy=workload.policy,
+        codes=context.provider.dialect.codes,
         cancelling=workload.cancel_requested_at is not None,
         check=None if workload.answer_rules is None else check_for(workload.answer_rules),
         is_of_the_account=is_of_the_account,
@@ -304,7 +309,13 @@ def _note_on_torn(batch: Batch, answers: ShardAnswers) -> str:
 
 
 def _store(
-    connection: Connection, workload: Workload, shard: Shard, batch: Batch, answers: ShardAnswers
+    connection: Connection,
+    workload: Workload,
+    shard: Shard,
+    batch: Batch,
+    answers: ShardAnswers,
+    *,
+    windows: Windows,
 ) -> tuple[dict[str, Any], StepReport]:
     bulk = bulk_for(connection)
     bulk.set_states(workload.id, answers.states)
@@ -331,7 +342,7 @@ def _store(
     if answers.expired:
         values["next_lines"] = smaller_shard(min(shard.next_lines, shard.line_count))
         if batch.status == BatchStatus.EXPIRED:
-            values["next_completion_window"] = longer_window(shard.window, workload.max_window)
+            values["next_completion_window"] = windows.longer(shard.window, workload.max_window)
     counts = {
         "merged": 1,
         "succeeded": answers.succeeded,

@@ -37,7 +37,7 @@ def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
         watched = batches.open_of_workload(connection, workload_id)
     report = StepReport({})
     failures = 0
-    size = context.provider.limits.ids_per_status_call
+    size = context.provider.dialect.batches_per_poll
     for start in range(0, len(watched), size):
         part = _poll_some(context, watched[start : start + size])
         report += part + StepReport({"status calls": 1})

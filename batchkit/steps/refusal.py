@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Shard
+    from batchkit.provider.dialect import Hints
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import ShardRequest
 
@@ -137,12 +138,13 @@ def cut_for_room(context: StepContext, shard: Shard, *, message: str) -> None:
         )
 
 
-def no_room(message: str) -> AccountRefused:
+def no_room(message: str, hints: Hints) -> AccountRefused:
     """Return the error of a single request that found no room in ``MAX_WAITS`` tries."""
+    limits = f" (limits: {hints.limits_page})" if hints.limits_page else ""
     return AccountRefused(
         f"the provider had no room for a single request in {MAX_WAITS} tries: {message}",
         status=HTTPStatus.TOO_MANY_REQUESTS,
-        hint="nothing failed: run the same command again when there is room (limits: console.groq.com/settings/limits)",
+        hint=f"nothing failed: run the same command again when there is room{limits}",
     )
 
 

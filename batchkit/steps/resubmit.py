@@ -127,7 +127,7 @@ def _make_shards(
             shard = ShardFile(
                 context.spool,
                 workload,
-                endpoint=group.endpoint,
+                destination=group.destination,
                 window=group.window,
                 max_lines=max(group.lines, 1),
                 waits=group.waits,

@@ -131,8 +131,8 @@ class SplitReuse:
         """Whether so many requests wait for the shards of others that the open shards are to be committed, too."""
         return len(self._followers) >= _MOST_WAITING // 2
 
-    def left_to_send(self, block: CheckedBlock) -> tuple[RequestLines, list[str]]:
-        """Return the lines of a block that are sent, and their endpoints as in ``CheckedBlock``; the others are kept."""
+    def left_to_send(self, block: CheckedBlock) -> tuple[RequestLines, list[int]]:
+        """Return the lines of a block that are sent, and their indexes in it; the others are kept."""
         lines = lines_of(block.data)
         digests = self._digests.of_lines(lines, block=block.data)
         asked = {digest for digest in digests if digest is not None and digest not in self._fresh}
@@ -151,7 +151,7 @@ class SplitReuse:
                 chosen.append(place)
         if len(chosen) == len(lines):
             seqs: Sequence[int] = range(block.first_seq, block.first_seq + len(lines))
-            return RequestLines(seqs, block.custom_ids, block.lengths, block.data, digests), block.endpoints
+            return RequestLines(seqs, block.custom_ids, block.lengths, block.data, digests), chosen
         data = b"".join(lines[place] + b"\n" for place in chosen)
         return RequestLines(
             [block.first_seq + place for place in chosen],
@@ -159,7 +159,7 @@ class SplitReuse:
             [block.lengths[place] for place in chosen],
             data,
             [digests[place] for place in chosen],
-        ), [block.endpoints[place] for place in chosen] if block.endpoints else []
+        ), chosen
 
     def _take_known(self, seq: int, custom_id: str, known: KnownRequest) -> None:
         request = (seq, custom_id, known.shard_id, known.line_offset, known.line_length)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.files.spool import Spool
-    from batchkit.models import ShardId, Workload, WorkloadId
+    from batchkit.models import Destination, ShardId, Workload, WorkloadId
     from batchkit.steps.disk_thread import DiskThread
     from batchkit.store.bulk import NewDigestedRequest, NewRequest
 
@@ -66,7 +66,7 @@ class ShardFile:
         spool: Spool,
         workload: Workload,
         *,
-        endpoint: str,
+        destination: Destination,
         window: str,
         max_lines: int,
         waits: int = 0,
@@ -74,7 +74,7 @@ class ShardFile:
     ) -> None:
         self._spool = spool
         self._workload = workload
-        self.endpoint = endpoint
+        self.destination = destination
         self.window = window
         self.max_lines = max_lines
         self._waits = waits
@@ -149,7 +149,7 @@ class ShardFile:
             connection,
             workload_id=workload_id,
             number=number,
-            endpoint=self.endpoint,
+            destination=self.destination,
             window=self.window,
             key=self.key,
             path=self.relative_path,

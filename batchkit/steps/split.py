@@ -16,7 +16,6 @@ from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
 from batchkit.models import RetryPolicy, ReuseMode
-from batchkit.sharding import default_shard_lines
 from batchkit.steps.cutting import cut_shards
 from batchkit.steps.disk_thread import DiskThread
 from batchkit.steps.input_check import InputCheck
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Workload
+    from batchkit.provider.dialect import Dialect
     from batchkit.steps.context import StepContext
     from batchkit.store.engine import Store
 
@@ -67,7 +67,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, slots=True)
 class SplitDefaults:
-    """The values of options that are None; without ``shard_lines`` the size of the input decides."""
+    """The values of options that are None, and the provider; without ``shard_lines`` the size of the input decides."""
 
     window: str
     max_window: str
@@ -75,12 +75,13 @@ class SplitDefaults:
     shard_bytes: int
     max_attempts: int
     max_expiries: int
+    dialect: Dialect
 
 
 def shard_lines_of(paths: Sequence[Path], options: SplitOptions, defaults: SplitDefaults) -> int:
     """Return the number of requests a shard has at most: what was asked for, or what suits the size of the input."""
     given = options.shard_lines or defaults.shard_lines
-    return given or default_shard_lines(sources.estimate_lines(paths))
+    return given or defaults.dialect.limits.default_lines(sources.estimate_lines(paths))
 
 
 def split(
@@ -106,12 +107,14 @@ def split(
     with context.store.read() as connection:
         existing = workloads.find(connection, name)
     if existing is not None and existing.request_count is not None:
+        check_provider(existing, defaults.dialect.name)
         return _same_workload(context, existing, paths, options)
     workload = _begin(context, paths, name=name, options=options, defaults=defaults)
     if workload is None:
         return None
     digest = hashlib.sha256()
-    check = InputCheck(paths, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
+    rules = defaults.dialect.rules
+    check = InputCheck(paths, rules=rules, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
     reuse = _reuse_of(context, workload, options)
     try:
         with DiskThread() as disk:
@@ -169,6 +172,15 @@ def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Pat
     """Check that the input is the one that the workload was split from, and store changed policies."""
     check_same(workload, paths, options)
     return change_policies(context.store, workload, options)
+
+
+def check_provider(workload: Workload, provider: str) -> None:
+    """Raise ``WorkloadConflict`` unless a workload belongs to this provider: it would not know its batches."""
+    if workload.provider != provider:
+        raise WorkloadConflict(
+            f"workload {workload.name!r} belongs to the provider {workload.provider!r}, not to {provider!r}",
+            hint=f"give --provider {workload.provider}, or choose another --name",
+        )
 
 
 def check_same(workload: Workload, paths: Sequence[Path], options: SplitOptions) -> None:
@@ -247,6 +259,7 @@ def _begin(
             # The name of a file may be bytes that are not text.
             source=storable_text(options.source or ", ".join(str(path) for path in paths)) or "",
             directory=directory_name(name, uuid.uuid4().hex[:8]),
+            provider=defaults.dialect.name,
             window=options.window or defaults.window,
             max_window=options.max_window or defaults.max_window,
             shard_lines=shard_lines,

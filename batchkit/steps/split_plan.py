@@ -7,6 +7,7 @@ from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 from batchkit import preflight
+from batchkit.models import Destination
 from batchkit.sharding import is_full
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.split import shard_lines_of
@@ -58,29 +59,31 @@ def plan(
     """Check the input and compute how it would be cut. Raises ``InputInvalid`` and ``InputUnreadable``."""
     max_lines = shard_lines_of(paths, options, defaults)
     max_bytes = options.shard_bytes or defaults.shard_bytes
-    check = InputCheck(paths, max_line_bytes=max_bytes, digest=None, advance=advance)
-    open_cuts: dict[str, tuple[int, int]] = {}
+    check = InputCheck(paths, rules=defaults.dialect.rules, max_line_bytes=max_bytes, digest=None, advance=advance)
+    open_cuts: dict[Destination, tuple[int, int]] = {}
+    has_one_model = defaults.dialect.rules.has_one_model
     cuts: list[tuple[str, int, int]] = []
     endpoints: dict[str, int] = {}
     warnings: dict[str, int] = {}
     shares: dict[str, preflight.ModelShare] = {}
     size = 0
     for line in check.lines() if reuse is None else _sent(check.lines(), reuse):
-        count, bytes_so_far = open_cuts.get(line.endpoint, (0, 0))
+        destination = Destination(line.endpoint, line.model if has_one_model else None)
+        count, bytes_so_far = open_cuts.get(destination, (0, 0))
         next_bytes = len(line.line) + 1
         if is_full(
             lines=count, size_bytes=bytes_so_far, next_bytes=next_bytes, max_lines=max_lines, max_bytes=max_bytes
         ):
             cuts.append((line.endpoint, count, bytes_so_far))
             count = bytes_so_far = 0
-        open_cuts[line.endpoint] = (count + 1, bytes_so_far + next_bytes)
+        open_cuts[destination] = (count + 1, bytes_so_far + next_bytes)
         endpoints[line.endpoint] = endpoints.get(line.endpoint, 0) + 1
         for warning in line.warnings:
             warnings[warning] = warnings.get(warning, 0) + 1
         estimate = preflight.estimate_tokens(line.record)
         size += next_bytes
         shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
-    cuts.extend((endpoint, count, bytes_so_far) for endpoint, (count, bytes_so_far) in open_cuts.items())
+    cuts.extend((destination.endpoint, *size_so_far) for destination, size_so_far in open_cuts.items())
     return SplitPlan(
         requests=check.line_count,
         bytes=size,

@@ -347,7 +347,7 @@ def _no_room(context: StepContext, shard: Shard, error: ProviderRefused) -> Step
         cut_for_room(context, shard, message=str(error))
         return StepReport({"cut smaller": 1}, (f"shard {shard.number} finds no room; it is cut smaller",))
     postpone(context, shard, 0)
-    return StepReport({"postponed": 1}, refused=no_room(str(error)))
+    return StepReport({"postponed": 1}, refused=no_room(str(error), context.provider.dialect.hints))
 
 
 def _kind(context: StepContext, error: ProviderRefused) -> RefusalKind:

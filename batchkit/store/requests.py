@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, select, update
 
-from batchkit.models import OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
+from batchkit.models import Destination, OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import reuse
 from batchkit.store.driver import rows_of
 from batchkit.store.rows import columns_for
@@ -55,7 +55,7 @@ class PendingRequest(NamedTuple):
 class ResubmitGroup(NamedTuple):
     """Pending requests that are sent with the same size and window; ``shard_ids`` are their last shards."""
 
-    endpoint: str
+    destination: Destination
     lines: int
     window: str
     waits: int
@@ -154,17 +154,31 @@ def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: flo
     """Group the shards of pending requests by the size and window of the next attempt; only requests that may be sent now."""
     shard_ids = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
     query = (
-        select(shards.c.endpoint, shards.c.next_lines, shards.c.next_completion_window, shards.c.waits, shards.c.id)
+        select(
+            shards.c.endpoint,
+            shards.c.model,
+            shards.c.next_lines,
+            shards.c.next_completion_window,
+            shards.c.waits,
+            shards.c.id,
+        )
         .where(
             shards.c.id.in_(shard_ids.distinct()),
             shards.c.not_before <= now,
             shards.c.state.in_([ShardState.MERGED.value, ShardState.WITHDRAWN.value]),
         )
-        .order_by(shards.c.endpoint, shards.c.next_completion_window, shards.c.next_lines, shards.c.waits, shards.c.id)
+        .order_by(
+            shards.c.endpoint,
+            shards.c.model,
+            shards.c.next_completion_window,
+            shards.c.next_lines,
+            shards.c.waits,
+            shards.c.id,
+        )
     )
-    groups: dict[tuple[str, int, str, int], list[ShardId]] = {}
-    for endpoint, lines, window, waits, shard_id in connection.execute(query):
-        groups.setdefault((endpoint, lines, window, waits), []).append(shard_id)
+    groups: dict[tuple[Destination, int, str, int], list[ShardId]] = {}
+    for endpoint, model, lines, window, waits, shard_id in connection.execute(query):
+        groups.setdefault((Destination(endpoint, model), lines, window, waits), []).append(shard_id)
     return [ResubmitGroup(*terms, tuple(shard_ids)) for terms, shard_ids in groups.items()]
 
 

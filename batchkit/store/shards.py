@@ -9,7 +9,7 @@ from sqlalchemy import Integer, and_, bindparam, case, func, insert, or_, select
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
-from batchkit.models import BatchStatus, Shard, ShardId, ShardState, WorkloadId
+from batchkit.models import BatchStatus, Destination, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
 from batchkit.store.tables import batches, shards
 
@@ -39,7 +39,7 @@ def add(
     *,
     workload_id: WorkloadId,
     number: int,
-    endpoint: str,
+    destination: Destination,
     window: str,
     key: str,
     path: str,
@@ -58,7 +58,8 @@ def add(
         "workload_id": workload_id,
         "number": number,
         "state": ShardState.PLANNED.value,
-        "endpoint": endpoint,
+        "endpoint": destination.endpoint,
+        "model": destination.model,
         "completion_window": window,
         "key": key,
         "path": path,

@@ -9,6 +9,7 @@ from batchkit.annotation.presets import annotation
 from batchkit.annotation.render import Renderer, RowProblem
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
+from batchkit.provider.groq.dialect import GROQ
 
 ASKED = {"role": "user", "content": "Is it open?"}
 ANSWERED = {"role": "assistant", "content": "Until six."}
@@ -60,7 +61,7 @@ def test_what_is_no_conversation_says_why(value, words):
 def rendered(row, prompt="", **options):
     """Return the messages of a row's only request."""
     recipe = annotation(prompt, models=["openai/gpt-oss-20b"], messages="talk", **options)
-    (line,) = Renderer(recipe, ["talk", "text"]).requests(row, 1)
+    (line,) = Renderer(recipe, ["talk", "text"], dialect=GROQ).requests(row, 1)
     return jsonl.loads(line)["body"]["messages"]
 
 
@@ -87,4 +88,4 @@ def test_a_column_that_the_table_does_not_have_is_refused():
     """By the name of the option."""
     recipe = annotation("", models=["openai/gpt-oss-20b"], messages="talks")
     with pytest.raises(UsageError, match="--messages"):
-        Renderer(recipe, ["talk"])
+        Renderer(recipe, ["talk"], dialect=GROQ)

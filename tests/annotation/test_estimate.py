@@ -8,15 +8,17 @@ from batchkit.annotation import presets
 from batchkit.annotation.estimate import Earlier, earlier_workloads, estimate
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.preview import preview
-from batchkit.annotation.pricing import price
+from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.cli.render import priced
 from batchkit.datasets import open_table
 from batchkit.preflight import ModelShare
+from batchkit.provider.groq.dialect import GROQ
 from tests.workloads import write_lines
 
 SMALL, LARGE = "openai/gpt-oss-20b", "openai/gpt-oss-120b"
 LONGEST = 100_000
+GROQS = pricing_of("groq")
 
 
 @pytest.mark.parametrize(
@@ -32,17 +34,17 @@ LONGEST = 100_000
 )
 def test_the_output_is_a_range_of_what_is_known(share, earlier, expected):
     """Nothing to the limit, what it took before to the limit, what it took before, or unknown."""
-    found = estimate({SMALL: share}, {SMALL: earlier} if earlier else {})
+    found = estimate({SMALL: share}, GROQS, {SMALL: earlier} if earlier else {})
     (of_model,) = found.models
     assert (of_model.least_out, of_model.most_out) == expected
     least, most = expected
-    assert found.least_usd == price(SMALL, 1_000, least)
-    assert found.most_usd == (None if most is None else price(SMALL, 1_000, most))
+    assert found.least_usd == GROQS.price(SMALL, 1_000, least)
+    assert found.most_usd == (None if most is None else GROQS.price(SMALL, 1_000, most))
 
 
 def test_a_price_that_is_not_known_is_never_zero():
     """Neither of the model nor in total; the tokens are there all the same."""
-    found = estimate({SMALL: ModelShare(1, 1_000_000, 1_000_000), "who/knows": ModelShare(1, 10, 10)})
+    found = estimate({SMALL: ModelShare(1, 1_000_000, 1_000_000), "who/knows": ModelShare(1, 10, 10)}, GROQS)
     assert (found.least_usd, found.most_usd) == (None, None)
     lines = list(priced.estimate_lines(found))
     assert lines[0].startswith(f"{SMALL}: about 1,000,000 tokens in, at most 1,000,000 out; $0.")
@@ -73,7 +75,7 @@ def test_what_the_same_question_took_before_is_the_range_of_the_next_table(open_
     for workload in (first, other):
         harness.runner.process(workload.id)
 
-    found = preview(table("next", 50), asking(limit=40), max_line_bytes=LONGEST, earlier=earlier).estimate
+    found = preview(table("next", 50), asking(limit=40), dialect=GROQ, max_line_bytes=LONGEST, earlier=earlier).estimate
     assert found.earlier == ("first",)
     usage = harness.runner.progress(first.id).usage
     assert [(of_model.model, of_model.requests) for of_model in found.models] == [(SMALL, 40), (LARGE, 40)]
@@ -83,4 +85,7 @@ def test_what_the_same_question_took_before_is_the_range_of_the_next_table(open_
         priced.estimate_lines(found)
     )
     limited = asking(parameters=Parameters(max_completion_tokens=5_000))
-    assert preview(table("next", 50), limited, max_line_bytes=LONGEST, earlier=earlier).estimate.earlier == ()
+    assert (
+        preview(table("next", 50), limited, dialect=GROQ, max_line_bytes=LONGEST, earlier=earlier).estimate.earlier
+        == ()
+    )

@@ -10,6 +10,7 @@ from batchkit.annotation.render import Renderer
 from batchkit.datasets import open_table
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
+from batchkit.provider.groq.dialect import GROQ
 from tests.workloads import write_lines
 
 MODEL = "openai/gpt-oss-20b"
@@ -39,7 +40,7 @@ def shown(recipe, columns=None, **options):
 
 def messages_of(recipe, text):
     """Return the messages of a row's request, without the system message."""
-    (line,) = Renderer(recipe, ["text"]).requests({"text": text}, 1)
+    (line,) = Renderer(recipe, ["text"], dialect=GROQ).requests({"text": text}, 1)
     return [message for message in jsonl.loads(line)["body"]["messages"] if message["role"] != "system"]
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from batchkit.annotation import images
 from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import MAX_PIXELS, ImageReader, InvalidImage
+from batchkit.provider.groq.dialect import GROQ
 
 ADDRESS = "https://example.com/cat.jpg"
 
@@ -29,7 +30,9 @@ def image_bytes(width=8, height=8, kind="PNG", mode="RGB", *, is_noisy=False):
 
 def parts(row, folder, *, shrink=False, other_bytes=100):
     """Give the parts of a row, all of whose columns hold images."""
-    return ImageReader(tuple(row), files=ImageFolder(folder), shrink=shrink).parts(row, other_bytes=other_bytes)
+    return ImageReader(tuple(row), files=ImageFolder(folder), shrink=shrink, limits=GROQ.models).parts(
+        row, other_bytes=other_bytes
+    )
 
 
 def urls(row, folder, **options):
@@ -230,7 +233,7 @@ def test_an_image_that_is_cut_off_is_told(tmp_path, kind, shrink):
     with pytest.raises(InvalidImage, match="the end of its data is missing"):
         parts({"photo": whole[: len(whole) * 2 // 3]}, tmp_path, shrink=shrink)
     if kind == "GIF":
-        assert urls({"photo": whole[:-1]}, tmp_path, shrink=shrink)
+        assert urls({"photo": whole[:-1]}, tmp_path, shrink=shrink, limits=GROQ.models)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from batchkit.annotation.recipe import Prompt, Recipe, load_recipe
 from batchkit.annotation.render import Renderer, RowProblem
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
+from batchkit.provider.groq.dialect import GROQ
 from tests.annotation.test_images import image_bytes
 
 MODEL = "openai/gpt-oss-20b"
@@ -22,7 +23,7 @@ TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type
 
 def requests(recipe, *, number=1, folder=None, **row):
     """Render a row."""
-    lines = Renderer(recipe, COLUMNS, folder=folder).requests({**dict.fromkeys(COLUMNS), **row}, number)
+    lines = Renderer(recipe, COLUMNS, folder=folder, dialect=GROQ).requests({**dict.fromkeys(COLUMNS), **row}, number)
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
     return [jsonl.loads(line) for line in lines]
 
@@ -96,9 +97,9 @@ def test_images_go_behind_the_text_and_count_against_the_requests_size(tmp_path)
 def test_an_image_needs_no_text_from_its_row():
     """A prompt without any column is refused only where every row would be asked the same."""
     asked = presets.annotation("What is this?", models=[MODEL], images=("photo",))
-    assert Renderer(asked, COLUMNS).columns == ("photo",)
+    assert Renderer(asked, COLUMNS, dialect=GROQ).columns == ("photo",)
     with pytest.raises(UsageError, match="every row would get the same question"):
-        Renderer(presets.annotation("What is this?", models=[MODEL]), COLUMNS)
+        Renderer(presets.annotation("What is this?", models=[MODEL]), COLUMNS, dialect=GROQ)
 
 
 def test_audio_is_transcribed_by_its_address():
@@ -150,7 +151,7 @@ def test_a_row_without_what_a_request_needs_is_named(fields, row, why):
 def test_an_unknown_column_is_named_with_who_asks_for_it(fields, reader):
     """Before the first row is read."""
     with pytest.raises(UsageError, match=f"^{reader} asks for the column"):
-        Renderer(presets.annotation("{{ text }}", models=[MODEL], **fields), COLUMNS)
+        Renderer(presets.annotation("{{ text }}", models=[MODEL], **fields), COLUMNS, dialect=GROQ)
 
 
 def test_moderation_checks_a_text_as_a_prompt_or_as_an_answer():
@@ -183,7 +184,7 @@ def test_every_preset_makes_requests_that_pass_the_preflight(recipe):
     row = {"text": "x", "link": "https://example.com/a.mp3"}
     made = requests(recipe, **row)
     for line in made:
-        inspection = preflight.inspect(line, len(jsonl.dumps(line)))
+        inspection = preflight.inspect(line, len(jsonl.dumps(line)), GROQ.rules)
         assert (inspection.reasons, inspection.warnings) == ((), ())
     kept = load_recipe(recipe.model_dump_json())
     assert kept.digest() == recipe.digest()

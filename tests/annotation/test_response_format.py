@@ -10,6 +10,7 @@ from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Prompt, Recipe
 from batchkit.annotation.response_format import plan_response_format
 from batchkit.answers.rules import AnswerRules
+from batchkit.provider.groq.dialect import GROQ
 
 STRICT, BEST_EFFORT, JSON_MODE = (
     "openai/gpt-oss-20b",
@@ -38,7 +39,7 @@ def demand(model, *, has_prefill=False, user="{{ text }}", **rules):
     recipe = Recipe(
         kind="annotate", models=(model,), prompts=(Prompt(user=user),), rules=AnswerRules(**rules), **fields
     )
-    return plan_response_format(recipe, model, has_prefill=has_prefill)
+    return plan_response_format(recipe, model, GROQ.models, has_prefill=has_prefill)
 
 
 def test_a_model_that_is_held_to_a_schema_gets_it_strictly():

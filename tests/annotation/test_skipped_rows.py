@@ -17,6 +17,7 @@ from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.engine.runtime import Runner
 from batchkit.errors import InputInvalid, SpoolError, UsageError, WorkloadConflict
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.workloads import write_lines
@@ -109,7 +110,7 @@ def test_each_kind_of_row_follows_its_own_policy_in_the_dry_run_as_in_the_run(ru
         return ensure_workload(runner, table, recipe, options=options)
 
     def shown():
-        return preview(table, recipe, max_line_bytes=LONGEST - 1)
+        return preview(table, recipe, dialect=GROQ, max_line_bytes=LONGEST - 1)
 
     if refused:
         with pytest.raises(InputInvalid) as said:
@@ -144,7 +145,7 @@ def test_a_table_of_which_nothing_is_left_is_refused_with_the_reasons(runner, tm
     recipe = presets.annotation("{{ text }}", models=MODELS, **policy)
     for ask in (
         lambda: ensure_workload(runner, table, recipe),
-        lambda: preview(table, recipe, max_line_bytes=LONGEST),
+        lambda: preview(table, recipe, dialect=GROQ, max_line_bytes=LONGEST),
     ):
         with pytest.raises(
             UsageError, match=r"every row of blank would be skipped.*2 nothing_to_ask; row 1: text is empty"
@@ -194,7 +195,7 @@ def asking_text(**fields):
 def test_the_reason_is_told_for_programs(recipe, row, code):
     """For each kind of recipe; the text for people is short, whatever the cell holds."""
     with pytest.raises(render.RowProblem) as said:
-        render.Renderer(recipe, ["photo"]).requests(row, 1)
+        render.Renderer(recipe, ["photo"], dialect=GROQ).requests(row, 1)
     assert said.value.code == code
     assert recipe.skips(is_empty=said.value.is_empty)
 
@@ -212,5 +213,5 @@ def test_no_cell_is_told_whole():
     """A template may fail with the value in its words."""
     recipe = presets.annotation("{{ text.a.b }}{{ {}[text] }}{{ text | int(base='x') }}", models=MODELS)
     with pytest.raises(render.RowProblem) as said:
-        render.Renderer(recipe, ["text"]).requests({"text": "secret " * 100_000}, 1)
+        render.Renderer(recipe, ["text"], dialect=GROQ).requests({"text": "secret " * 100_000}, 1)
     assert len(str(said.value)) < 400

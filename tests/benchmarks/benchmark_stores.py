@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 
 from batchkit.engine.runtime import Runner
 from batchkit.models import Batch, BatchStatus, RequestCounts, ShardState
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.settings import load_settings
-from batchkit.sharding import default_shard_lines
 from batchkit.steps.split import SplitOptions
 from batchkit.store import batches, shards
 from tests.benchmarks.data import write_answers, write_requests
@@ -61,7 +61,7 @@ class BenchmarkStores:
     @property
     def shard_lines(self) -> int:
         """Return the size of the shards: the default size, but at least two shards."""
-        return min(self.lines_per_shard or default_shard_lines(self.lines), -(-self.lines // 2))
+        return min(self.lines_per_shard or GROQ.limits.default_lines(self.lines), -(-self.lines // 2))
 
     @property
     def answers(self) -> Path:

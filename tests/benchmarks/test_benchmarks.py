@@ -13,7 +13,8 @@ import pytest
 
 from batchkit.files import jsonl
 from batchkit.models import FileId
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.client import BatchApi
+from batchkit.provider.groq.dialect import GROQ
 from tests.benchmarks import benchmark_stores, machine, runs, transfers
 from tests.benchmarks.benchmark_stores import BenchmarkStores
 from tests.benchmarks.data import write_answers, write_requests
@@ -77,7 +78,7 @@ def test_a_file_is_uploaded_and_downloaded(part, tmp_path):
 
         assert figure.failure == ""
         assert figure.size_bytes == file.stat().st_size
-        with GroqProvider(api_key="gsk_none", base_url=url) as provider:
+        with BatchApi(GROQ, api_key="gsk_none", base_url=url) as provider:
             provider.download_file(FileId("file_1"), tmp_path / "copy.jsonl")
     assert (tmp_path / "copy.jsonl").read_bytes() == file.read_bytes()
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batchkit.models import FileId
-from batchkit.provider.groq.client import LIMITS, GroqProvider
+from batchkit.provider.client import BatchApi
+from batchkit.provider.groq.dialect import GROQ
 from tests.benchmarks.data import write_requests
 from tests.benchmarks.measurements import Measurement, in_a_folder
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: About the largest file that the API accepts; a request has about 720 bytes.
-LARGEST_LINES = LIMITS.max_bytes // 730
+LARGEST_LINES = GROQ.limits.max_bytes // 730
 _FILE_ID = "file_1"
 _BLOCK_BYTES = 1 << 20
 _CURL = shutil.which("curl")
@@ -48,8 +49,8 @@ class Transfer(Measurement):
 
 
 @contextmanager
-def _ready(line: Line) -> Iterator[tuple[GroqProvider, Path]]:
-    with in_a_folder(line) as folder, GroqProvider(api_key="gsk_none", base_url=line.url) as provider:
+def _ready(line: Line) -> Iterator[tuple[BatchApi, Path]]:
+    with in_a_folder(line) as folder, BatchApi(GROQ, api_key="gsk_none", base_url=line.url) as provider:
         yield provider, folder
 
 
@@ -62,11 +63,11 @@ def largest_file(folder: Path, lines: int) -> Path:
     return file
 
 
-def _upload(ready: tuple[GroqProvider, Path], line: Line) -> None:
+def _upload(ready: tuple[BatchApi, Path], line: Line) -> None:
     ready[0].upload_file(line.file, "bench.jsonl")
 
 
-def _download(ready: tuple[GroqProvider, Path], line: Line) -> None:
+def _download(ready: tuple[BatchApi, Path], line: Line) -> None:
     download = ready[0].download_file(FileId(_FILE_ID), ready[1] / "answers.jsonl")
     assert download.size_bytes == line.file.stat().st_size
 

@@ -14,6 +14,7 @@ from batchkit.api import demo
 from batchkit.emulator.faults import batches
 from batchkit.files import jsonl
 from batchkit.preflight import inspect
+from batchkit.provider.groq.dialect import GROQ
 from tests.cli.test_driving import interrupt_when, start
 from tests.workloads import read_lines
 
@@ -32,7 +33,7 @@ def test_the_demos_input_is_valid_and_mixed():
     assert {line["url"] for line in lines} == {"/v1/chat/completions", "/v1/audio/transcriptions"}
     assert len({line["body"]["model"] for line in lines}) == 3
     for line in lines:
-        inspection = inspect(line, len(jsonl.dumps(line)))
+        inspection = inspect(line, len(jsonl.dumps(line)), GROQ.rules)
         assert (inspection.reasons, inspection.warnings) == ((), ())
 
 

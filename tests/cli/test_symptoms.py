@@ -15,7 +15,7 @@ import pytest
 from batchkit.emulator.faults import batches, calls, lines
 from batchkit.models import Batch, BatchId
 from batchkit.owners import new_owner
-from batchkit.provider.groq import wire
+from batchkit.provider import wire
 from batchkit.store import workloads
 from batchkit.store.engine import Store
 from tests.factories import add_workload
@@ -137,7 +137,7 @@ def ids_anew(place: Place) -> Any:
         batch = read(payload)
         return None if batch is None else replace(batch, id=BatchId("batch_0"))
 
-    place.environment.setattr("batchkit.provider.groq.wire.batch", with_the_same_id)
+    place.environment.setattr("batchkit.provider.wire.batch", with_the_same_id)
     write_lines(Path("other.jsonl"), [chat_line("other")])
     place.batchkit("submit", "other.jsonl", "--name", "w2", "--no-prefect")
     return place.batchkit(*RUN)

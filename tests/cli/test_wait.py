@@ -74,7 +74,7 @@ def test_an_interrupted_split_shows_what_to_do(batchkit, open_emulator):
     with Runner(load_settings()) as runner, runner.store.write() as connection:
         workloads.add(
             connection, name="half", source="in.jsonl", directory="half-1", window="24h", max_window="7d", shard_lines=10,
-            shard_bytes=1_000, policy=RetryPolicy(), at=runner.clock(),
+            shard_bytes=1_000, policy=RetryPolicy(), provider="groq", at=runner.clock(),
         )  # fmt: skip
     shown = flat(batchkit("status", "half").out)
     assert "half interrupted" in shown

@@ -12,6 +12,7 @@ from batchkit.answers import AnswerCheck
 from batchkit.emulator.answers.answers import ModelRequest, answer
 from batchkit.emulator.requests.validation import CHAT
 from batchkit.files import jsonl
+from batchkit.provider.groq.dialect import GROQ
 
 DATED = {
     "type": "object",
@@ -40,8 +41,8 @@ ASKED: list[dict[str, Any]] = [
 def test_an_answer_to_any_kind_of_question_conforms(asked, model):
     """Whatever a table's question asks for, of each model; different questions have different answers."""
     recipe = presets.annotation("{{ text }}", models=[model], system="Be brief.", **asked)
-    plan = plan_response_format(recipe, model, has_prefill=False)
-    check = AnswerCheck(recipe.answer_rules())
+    plan = plan_response_format(recipe, model, GROQ.models, has_prefill=False)
+    check = AnswerCheck(recipe.answer_rules({}))
     values = []
     for number in range(12):
         system = "\n\n".join(filter(None, ["Be brief.", plan.instruction]))

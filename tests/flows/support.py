@@ -57,6 +57,7 @@ def make_workload(number: int = 1, name: str = "work") -> Workload:
         policy=RetryPolicy(),
         credential=None,
         cancel_requested_at=None,
+        provider="groq",
     )
 
 

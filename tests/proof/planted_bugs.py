@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from batchkit.models import RefusalKind, ShardState
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.client import BatchApi
 from batchkit.steps import answers, attach, merge, submit
 from batchkit.steps.request_digests import RequestDigests
 from batchkit.store import batches, shards
@@ -37,7 +37,7 @@ class PlantedBug:
 
 
 def _see_nothing_in_the_list() -> None:
-    GroqProvider.list_batches = lambda _provider: iter(())  # type: ignore[assignment,method-assign] # a planted bug
+    BatchApi.list_batches = lambda _provider: iter(())  # type: ignore[assignment,method-assign] # a planted bug
 
 
 def _create_first_and_write_it_down_later() -> None:
@@ -88,7 +88,7 @@ def _let_later_errors_win() -> None:
 
 def _believe_torn_files() -> None:
     merge._FETCHES = 1
-    GroqProvider._announced_size = lambda _provider, _segment: (None, True)  # type: ignore[assignment,method-assign] # a planted bug
+    BatchApi._announced_size = lambda _provider, _segment: (None, True)  # type: ignore[assignment,method-assign] # a planted bug
 
 
 def _believe_one_absence() -> None:
@@ -99,19 +99,19 @@ def _believe_one_absence() -> None:
 
 
 def _blame_the_lines_for_a_lost_file() -> None:
-    GroqProvider.refusal_kind = lambda _provider, **_said: RefusalKind.CONTENT  # type: ignore[method-assign] # a planted bug
+    BatchApi.refusal_kind = lambda _provider, **_said: RefusalKind.CONTENT  # type: ignore[method-assign] # a planted bug
 
 
 def _create_again_after_any_error() -> None:
-    create = GroqProvider.create_batch
+    create = BatchApi.create_batch
 
-    def create_batch(provider: GroqProvider, **call: Any) -> Any:
+    def create_batch(provider: BatchApi, **call: Any) -> Any:
         try:
             return create(provider, **call)
         except RuntimeError:
             return create(provider, **call)
 
-    GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign] # a planted bug
+    BatchApi.create_batch = create_batch  # type: ignore[assignment,method-assign] # a planted bug
 
 
 def _believe_that_all_ask_the_same() -> None:

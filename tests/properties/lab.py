@@ -10,6 +10,7 @@ from sqlalchemy import select
 from batchkit.files import jsonl
 from batchkit.files.spool import Spool
 from batchkit.models import ShardState
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.steps import export, merge, poll, resubmit, split, submit
 from batchkit.steps.context import StepContext, Timing
 from batchkit.steps.split import SplitDefaults, SplitOptions
@@ -34,7 +35,13 @@ _TIMING = Timing(
     capacity_wait_seconds=60,
 )
 DEFAULTS = SplitDefaults(
-    window="24h", max_window="7d", shard_lines=None, shard_bytes=100_000_000, max_attempts=5, max_expiries=10
+    window="24h",
+    max_window="7d",
+    shard_lines=None,
+    shard_bytes=100_000_000,
+    max_attempts=5,
+    max_expiries=10,
+    dialect=GROQ,
 )
 #: Longer than every wait.
 LONG = 4_000.0

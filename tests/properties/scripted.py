@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.errors import NotFound, OutcomeUnknown
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
-from batchkit.provider.base import ProviderLimits
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.provider.refusals import is_account_refusal, refusal_kind
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def not_found(what: str) -> NotFound:
 class ScriptedProvider:
     """Implements ``batchkit.provider.base.Provider``. ``bought`` counts creations by shard key."""
 
-    limits = ProviderLimits(max_lines=50_000, max_bytes=200_000_000, ids_per_status_call=200)
+    dialect = GROQ
 
     def __init__(self, on_create: Callable[[bytes], None] = lambda _data: None) -> None:
         self.files: dict[FileId, bytes] = {}

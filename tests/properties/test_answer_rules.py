@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from batchkit import preflight
 from batchkit.answers import AnswerCheck, AnswerRules, Reason, amended
 from batchkit.files import jsonl
+from batchkit.provider.groq.dialect import GROQ
 from tests.properties.odd_json import nearly_json, texts, values, written
 from tests.workloads import chat_line
 
@@ -77,7 +78,7 @@ def test_an_amended_request_is_valid(effort):
         line = chat_line("row-1", max_completion_tokens=tokens, temperature=temperature)
         data = amended(jsonl.dumps(line), reason, RULES[0], attempt_key=attempt_key)
         record = jsonl.loads(data)
-        assert preflight.inspect(record, len(data)).reasons == ()
+        assert preflight.inspect(record, len(data), GROQ.rules).reasons == ()
         assert (record["custom_id"], record["url"]) == (line["custom_id"], line["url"])
         assert record["body"]["messages"] == line["body"]["messages"]
         assert record["body"] != line["body"]

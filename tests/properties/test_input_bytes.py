@@ -237,10 +237,11 @@ _PEAK = """
 import sys
 from pathlib import Path
 from batchkit.errors import InputInvalid
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.steps.split import SplitDefaults, SplitOptions
 from batchkit.steps.split_plan import plan
 from tests.processes import own_peak_bytes
-defaults = SplitDefaults("24h", "7d", None, int(sys.argv[2]), 5, 10)
+defaults = SplitDefaults("24h", "7d", None, int(sys.argv[2]), 5, 10, GROQ)
 before = own_peak_bytes()
 try:
     plan([Path(sys.argv[1])], options=SplitOptions(), defaults=defaults, advance=lambda lines: None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit.provider.groq import wire
+from batchkit.provider import wire
 from tests.properties.lab import LONG, Lab, content
 from tests.properties.odd_json import changed, in_utf8, kept, mutations, nearly_json, texts, values, written
 from tests.properties.scripted import Ending

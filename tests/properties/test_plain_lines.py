@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json  # noqa: TID251 - reads with other eyes than the code under test
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchkit import preflight
 from batchkit.files import jsonl
-from batchkit.lifecycle import classify
+from batchkit.lifecycle import LineCodes, classify
 from batchkit.models import LineOutcome, OutcomeKind
+from batchkit.provider.dialects import dialect_named
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.steps.answer_facts import facts_of
 from batchkit.steps.plain_answers import plain_answers
 from batchkit.store.rows import AnswerFacts
@@ -22,6 +26,9 @@ from tests.workloads import audio_line, chat_line
 
 PLAIN_REQUEST = written(chat_line("row-1", temperature=0.5, max_completion_tokens=9, seed=3, reasoning_effort="low"))
 PLAIN_ANSWER = written(answer("row-1", chat_body("Lima, naïve \u2028 \U0001f600")))
+
+#: The rules of a server that takes short lines and short ids, and has no rules for parameters.
+SHORT = replace(dialect_named("openai").rules, max_line_bytes=len(PLAIN_REQUEST), max_custom_id_chars=5)
 
 parameters = st.dictionaries(
     st.sampled_from(
@@ -99,7 +106,8 @@ def block_of(lines: list[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def test_a_plain_request_is_one_without_a_reason_or_a_warning(effort):
+@pytest.mark.parametrize("rules", [GROQ.rules, SHORT], ids=["groq", "another provider"])
+def test_a_plain_request_is_one_without_a_reason_or_a_warning(effort, rules):
     """The fast reader accepts a block only if each line passes every check without a warning, and returns the lines' ids."""
 
     @effort(quick=150, deep=20_000)
@@ -111,12 +119,14 @@ def test_a_plain_request_is_one_without_a_reason_or_a_warning(effort):
     @example(lines=[PLAIN_REQUEST.replace(b"Peru", b"\\ud800")])
     @example(lines=[PLAIN_REQUEST, PLAIN_REQUEST.replace(b'"low"', b'"none"')])
     def holds(lines) -> None:
-        found = preflight.plain_ids(block_of(lines), lines)
+        found = preflight.plain_chats(block_of(lines), lines, rules)
 
         if found is not None:
-            inspected = [preflight.inspect(jsonl.loads(line), len(line)) for line in lines]
+            inspected = [preflight.inspect(jsonl.loads(line), len(line), rules) for line in lines]
             assert [(item.reasons, item.warnings) for item in inspected] == [((), ())] * len(lines)
-            assert [item.custom_id for item in inspected] == found
+            assert [(item.custom_id, item.model) for item in inspected] == [
+                (chat.custom_id, chat.body.model) for chat in found
+            ]
             assert {item.endpoint for item in inspected} == {preflight.PLAIN_ENDPOINT}
 
     holds()
@@ -144,7 +154,7 @@ def test_a_plain_answer_is_a_success_with_the_same_facts(effort):
             for place, record in enumerate(records):
                 read = jsonl.read_output_line(record)
                 assert read is not None
-                assert classify(read) == LineOutcome(OutcomeKind.SUCCEEDED, 200)
+                assert classify(read, LineCodes()) == LineOutcome(OutcomeKind.SUCCEEDED, 200)
                 assert found.request_ids[place] == read.request_id
                 assert json.loads(found.bodies[place]) == read.body
                 assert "\n" not in found.bodies[place]
@@ -175,7 +185,9 @@ def test_plain_lines_take_the_fast_path():
         written(answer("row-3", chat_body("x") | {"usage": None})),
     ]
 
-    assert preflight.plain_ids(block_of(requests), requests) == ["row-1", "row-2", "row-3"]
+    chats = preflight.plain_chats(block_of(requests), requests, GROQ.rules)
+    assert chats is not None
+    assert [chat.custom_id for chat in chats] == ["row-1", "row-2", "row-3"]
     found = plain_answers(block_of(answers))
     assert found is not None
     assert found.custom_ids == ["row-1", "row-2", "row-3"]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from batchkit.errors import ProviderError
 from batchkit.files.jsonl import dumps
 from batchkit.models import BatchId, FileId, ShardState
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.client import BatchApi
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.provider.options import HttpOptions
 from batchkit.store import batches
 from tests.factories import add_shard, add_workload
@@ -90,12 +91,13 @@ statuses = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
+def api() -> Iterator[tuple[ScriptedServer, BatchApi]]:
     """Keep one server for all examples; they only change its reply."""
     time = FakeTime()
     with (
         ScriptedServer() as server,
-        GroqProvider(
+        BatchApi(
+            GROQ,
             base_url=server.base_url,
             api_key=KEY,
             options=HttpOptions(attempts=2, read_timeout_seconds=5, sleep=time.sleep, clock=time.clock, now=time.now),
@@ -104,7 +106,7 @@ def api() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
         yield server, provider
 
 
-def every_call(provider: GroqProvider, folder: Any) -> None:
+def every_call(provider: BatchApi, folder: Any) -> None:
     """Make each call once; only errors of the provider may be raised."""
     shard = folder / "shard.jsonl"
     shard.write_bytes(b"{}\n")

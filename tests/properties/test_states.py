@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit.errors import StateConflict
-from batchkit.lifecycle import classify, decide
+from batchkit.lifecycle import LineCodes, classify, decide
 from batchkit.models import OutcomeKind, OutputLine, RequestState, RetryPolicy, ShardState
 from batchkit.store import shards
 from tests.factories import NOW, add_shard, add_workload
@@ -85,7 +85,7 @@ def test_every_line_has_one_outcome(effort):
         cancelling=st.booleans(),
     )
     def holds(line: OutputLine, counts: tuple[int, int], budgets: tuple[int, int], cancelling: bool) -> None:
-        outcome = classify(line)
+        outcome = classify(line, LineCodes())
         is_success = bool(line.body) and not line.has_error and line.status_code in range(200, 300)
         named = line.error_code in ("batch_expired", "expired", "batch_cancelled", "cancelled", "canceled")
         assert (outcome.kind is OutcomeKind.SUCCEEDED) == (is_success and not named)

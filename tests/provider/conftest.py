@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.client import BatchApi
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.provider.options import HttpOptions
 
 from .server import ScriptedServer
@@ -67,11 +68,11 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., GroqProvider]]:
+def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., BatchApi]]:
     """Return a function that builds providers which talk to ``server`` and wait in fake time."""
     with ExitStack() as stack:
 
-        def build(base_url: str = server.base_url, api_key: str = KEY, **changed: Any) -> GroqProvider:
+        def build(base_url: str = server.base_url, api_key: str = KEY, **changed: Any) -> BatchApi:
             own = {"list_limits": changed.pop("list_limits")} if "list_limits" in changed else {}
             values: dict[str, Any] = {
                 "connect_timeout_seconds": 2.0,
@@ -85,14 +86,14 @@ def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., Gr
             }
             options = HttpOptions(**values | changed)
             return stack.enter_context(
-                GroqProvider(base_url=base_url, api_key=SecretStr(api_key), options=options, **own)
+                BatchApi(GROQ, base_url=base_url, api_key=SecretStr(api_key), options=options, **own)
             )
 
         yield build
 
 
 @pytest.fixture
-def provider(connect: Callable[..., GroqProvider]) -> GroqProvider:
+def provider(connect: Callable[..., BatchApi]) -> BatchApi:
     """Build a provider with the options of the tests."""
     return connect()
 

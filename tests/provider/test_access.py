@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,9 +10,10 @@ from pydantic import SecretStr
 
 from batchkit.errors import ConfigurationError, ProviderUnreachable
 from batchkit.models import BatchId
+from batchkit.provider import wire
 from batchkit.provider.access import credential_digest, is_loopback
-from batchkit.provider.groq import wire
-from batchkit.provider.groq.client import BASE_URL, GroqProvider
+from batchkit.provider.client import BatchApi
+from batchkit.provider.groq.dialect import BASE_URL, GROQ
 from batchkit.provider.http import ApiClient
 from batchkit.provider.options import HttpOptions
 
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def test_it_is_a_provider() -> None:
-    """``GroqProvider`` has every call of the protocol, and Groq's address by default."""
-    with GroqProvider(api_key=KEY) as provider:
+    """``BatchApi`` has every call of the protocol, and Groq's address by default."""
+    with BatchApi(GROQ, api_key=KEY) as provider:
         as_protocol: Provider = provider
-        assert as_protocol.limits.max_lines == 50_000
-        assert repr(provider) == f"GroqProvider(ApiClient('{BASE_URL}'))"
+        assert as_protocol.dialect.limits.max_lines == 50_000
+        assert repr(provider) == f"BatchApi('groq', ApiClient('{BASE_URL}'))"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_it_is_a_provider() -> None:
 def test_addresses_that_are_refused(base_url: str) -> None:
     """An address that is malformed, holds a secret, or would send the key unencrypted is refused without quoting it."""
     with pytest.raises(ConfigurationError) as caught:
-        GroqProvider(api_key=KEY, base_url=base_url)
+        BatchApi(GROQ, api_key=KEY, base_url=base_url)
     assert "hunter2" not in str(caught.value)
 
 
@@ -74,12 +76,12 @@ def test_addresses_that_are_refused(base_url: str) -> None:
 )
 def test_addresses_that_are_accepted(base_url: str) -> None:
     """Plain HTTP is allowed to this machine; blanks around an address are dropped."""
-    GroqProvider(api_key=KEY, base_url=base_url).close()
+    BatchApi(GROQ, api_key=KEY, base_url=base_url).close()
 
 
 def test_insecure_http_can_be_allowed() -> None:
     """A setting allows plain HTTP to another host."""
-    GroqProvider(api_key=KEY, base_url="http://10.0.0.8/v1", options=HttpOptions(allow_insecure_http=True)).close()
+    BatchApi(GROQ, api_key=KEY, base_url="http://10.0.0.8/v1", options=HttpOptions(allow_insecure_http=True)).close()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_digest() -> None:
 
 
 def test_loopback_takes_no_proxy(
-    monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, connect: Callable[..., GroqProvider]
+    monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, connect: Callable[..., BatchApi]
 ) -> None:
     """A proxy from the environment never sees a key that is meant for this machine."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -125,7 +127,7 @@ def test_loopback_takes_no_proxy(
 
 
 def test_a_proxy_that_refuses_proves_that_nothing_was_sent(
-    monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, connect: Callable[..., GroqProvider]
+    monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, connect: Callable[..., BatchApi]
 ) -> None:
     """A proxy that opens no tunnel counts as a connection that was not made."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
@@ -143,13 +145,13 @@ def test_a_bad_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: st
     """Unusable proxy and certificate settings are named, not quoted."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
-        GroqProvider(api_key=KEY)
+        BatchApi(GROQ, api_key=KEY)
     assert name in (caught.value.hint or "")
     assert "hunter2" not in str(caught.value)
 
 
 def test_an_untrusted_certificate_is_final(
-    tls_server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+    tls_server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime
 ) -> None:
     """An untrusted certificate proves that nothing was sent; the call is not retried."""
     with pytest.raises(ProviderUnreachable, match="CERTIFICATE_VERIFY_FAILED") as caught:
@@ -158,7 +160,7 @@ def test_an_untrusted_certificate_is_final(
     assert time.slept == []
 
 
-def test_plain_text_behind_https(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_plain_text_behind_https(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """A server without TLS never sees the request."""
     provider = connect(base_url=server.base_url.replace("http://", "https://"), attempts=1, connect_timeout_seconds=0.2)
     with pytest.raises(ProviderUnreachable, match=r"Connect(Error|Timeout)"):
@@ -167,7 +169,7 @@ def test_plain_text_behind_https(server: ScriptedServer, connect: Callable[..., 
     assert not [seen for seen in server.seen if seen.method == "GET"]
 
 
-def test_many_threads_share_a_provider(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_many_threads_share_a_provider(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """Calls from many threads share a few connections, and each gets its own answer at the first attempt."""
     barrier = threading.Barrier(8)
     server.choose = lambda seen: as_json({"id": seen.path.rpartition("/")[2]})
@@ -195,7 +197,7 @@ def test_no_free_connection_proves_that_nothing_was_sent(server: ScriptedServer)
     client = ApiClient(
         server.base_url,
         KEY,
-        explain=wire.explain,
+        explain=partial(wire.explain, hints=GROQ.hints),
         address_hint="check the address",
         options=HttpOptions(max_connections=1, pool_timeout_seconds=0.05, attempts=1),
     )

@@ -6,12 +6,12 @@ import pytest
 
 from batchkit.errors import NotFound, OutcomeUnknown, ProviderRefused, Unauthorized
 from batchkit.models import BatchId, FileId, RemoteModel
-from batchkit.provider.groq.client import LIMITS
+from batchkit.provider.groq.dialect import GROQ
 
 from .server import answer, as_json, hang_up, refusal
 
 if TYPE_CHECKING:
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .server import ScriptedServer
 
@@ -28,10 +28,10 @@ def batch_ids(amount: int) -> list[BatchId]:
 
 def test_limits_are_the_documented_ones() -> None:
     """50,000 lines, 200 MB, 200 ids in one call (console.groq.com/docs/batch)."""
-    assert (LIMITS.max_lines, LIMITS.max_bytes, LIMITS.ids_per_status_call) == (50_000, 200_000_000, 200)
+    assert (GROQ.limits.max_lines, GROQ.limits.max_bytes, GROQ.api.ids_per_status_call) == (50_000, 200_000_000, 200)
 
 
-def test_two_hundred_ids_in_one_call(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_two_hundred_ids_in_one_call(server: ScriptedServer, provider: BatchApi) -> None:
     """The ids are sent as ``id=A&id=B`` in one GET; the order of the reply does not matter."""
     server.script(as_json({"data": [batch(number) for number in reversed(range(200))]}))
     found = provider.get_batches(batch_ids(200))
@@ -41,33 +41,33 @@ def test_two_hundred_ids_in_one_call(server: ScriptedServer, provider: GroqProvi
     assert list(found) == batch_ids(200)
 
 
-def test_unknown_ids_are_left_out(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_unknown_ids_are_left_out(server: ScriptedServer, provider: BatchApi) -> None:
     """Unknown ids are missing from the result; unrequested batches and unreadable entries are dropped."""
     server.script(as_json({"data": [batch(7), batch(1), None, {"status": "completed"}, "batch_0"]}))
     assert list(provider.get_batches(batch_ids(3))) == ["batch_1"]
 
 
-def test_no_ids_cause_no_call(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_no_ids_cause_no_call(server: ScriptedServer, provider: BatchApi) -> None:
     """An empty list of ids does not list the account."""
     assert provider.get_batches([]) == {}
     assert server.seen == []
 
 
-def test_repeated_ids_are_requested_once(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_repeated_ids_are_requested_once(server: ScriptedServer, provider: BatchApi) -> None:
     """An id that is given twice is sent once."""
     server.script(as_json({"data": [batch(0)]}))
     assert list(provider.get_batches(batch_ids(1) * 300)) == ["batch_0"]
     assert server.seen[0].query == [("id", "batch_0")]
 
 
-def test_more_ids_than_the_limit_are_a_mistake(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_more_ids_than_the_limit_are_a_mistake(server: ScriptedServer, provider: BatchApi) -> None:
     """201 ids are refused by the client: Groq's handling of them is not documented."""
     with pytest.raises(ValueError, match="201 ids"):
         provider.get_batches(batch_ids(201))
     assert server.seen == []
 
 
-def test_a_paged_answer_is_followed(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_paged_answer_is_followed(server: ScriptedServer, provider: BatchApi) -> None:
     """If the answer comes in pages, they are read while they contain requested batches."""
     server.script(
         as_json({"data": [batch(0)], "paging": {"next_cursor": "a"}}),
@@ -80,7 +80,7 @@ def test_a_paged_answer_is_followed(server: ScriptedServer, provider: GroqProvid
 
 
 @pytest.mark.parametrize("reply", [[], {}, {"data": "x"}, None, 1])
-def test_an_answer_that_is_no_list(server: ScriptedServer, provider: GroqProvider, reply: object) -> None:
+def test_an_answer_that_is_no_list(server: ScriptedServer, provider: BatchApi, reply: object) -> None:
     """A success without a list is ``OutcomeUnknown``, not an empty result."""
     server.otherwise = as_json(reply)
     with pytest.raises(OutcomeUnknown):
@@ -90,7 +90,7 @@ def test_an_answer_that_is_no_list(server: ScriptedServer, provider: GroqProvide
 
 
 @pytest.mark.parametrize("reply", [{}, [], None, {"error": {"message": "gone"}}, {"id": "batch_2"}, {"id": {}}])
-def test_an_answer_about_something_else(server: ScriptedServer, provider: GroqProvider, reply: object) -> None:
+def test_an_answer_about_something_else(server: ScriptedServer, provider: BatchApi, reply: object) -> None:
     """A success about another batch than the requested one is ``OutcomeUnknown``."""
     server.otherwise = as_json(reply)
     for call in (provider.get_batch, provider.cancel_batch):
@@ -98,7 +98,7 @@ def test_an_answer_about_something_else(server: ScriptedServer, provider: GroqPr
             call(BatchId("batch_1"))
 
 
-def test_not_found(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_not_found(server: ScriptedServer, provider: BatchApi) -> None:
     """A 404 keeps its message."""
     server.otherwise = refusal(404, "No batch found with id 'batch_1'.")
     for call in (provider.get_batch, provider.cancel_batch):
@@ -107,7 +107,7 @@ def test_not_found(server: ScriptedServer, provider: GroqProvider) -> None:
 
 
 @pytest.mark.parametrize("odd_id", ["", " ", ".", "..", ". ."])
-def test_an_id_that_would_change_the_path(server: ScriptedServer, provider: GroqProvider, odd_id: str) -> None:
+def test_an_id_that_would_change_the_path(server: ScriptedServer, provider: BatchApi, odd_id: str) -> None:
     """An empty or dot-only id reaches no other path: nothing is sent."""
     with pytest.raises(NotFound):
         provider.get_batch(BatchId(odd_id))
@@ -115,14 +115,14 @@ def test_an_id_that_would_change_the_path(server: ScriptedServer, provider: Groq
     assert server.seen == []
 
 
-def test_ids_are_quoted(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_ids_are_quoted(server: ScriptedServer, provider: BatchApi) -> None:
     """Special characters of an id stay within its path segment."""
     server.script(as_json({"id": "a/../b?c#d%2F"}))
     provider.get_batch(BatchId("a/../b?c#d%2F"))
     assert server.seen[0].target == "/openai/v1/batches/a%2F..%2Fb%3Fc%23d%252F"
 
 
-def test_cancel(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_cancel(server: ScriptedServer, provider: BatchApi) -> None:
     """Cancelling sends one POST and returns the batch in its current state."""
     server.script(as_json(batch(1, "cancelling")))
     assert provider.cancel_batch(BatchId("batch_1")).status == "cancelling"
@@ -132,7 +132,7 @@ def test_cancel(server: ScriptedServer, provider: GroqProvider) -> None:
 @pytest.mark.parametrize("refused_with", [400, 409])
 @pytest.mark.parametrize("status", ["completed", "expired", "cancelled", "failed", "cancelling"])
 def test_cancel_of_a_batch_that_has_ended(
-    server: ScriptedServer, provider: GroqProvider, refused_with: int, status: str
+    server: ScriptedServer, provider: BatchApi, refused_with: int, status: str
 ) -> None:
     """A batch that has ended, or is being cancelled, is read and returned."""
     server.script(refusal(refused_with, f"Cannot cancel a batch with status '{status}'."), as_json(batch(1, status)))
@@ -140,14 +140,14 @@ def test_cancel_of_a_batch_that_has_ended(
     assert server.calls() == ["POST /batches/batch_1/cancel", "GET /batches/batch_1"]
 
 
-def test_cancel_refused_while_running(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_cancel_refused_while_running(server: ScriptedServer, provider: BatchApi) -> None:
     """A refusal for a batch that still runs is raised to the caller."""
     server.script(refusal(409, "locked"), as_json(batch(1)))
     with pytest.raises(ProviderRefused, match="locked"):
         provider.cancel_batch(BatchId("batch_1"))
 
 
-def test_cancel_may_happen_twice(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_cancel_may_happen_twice(server: ScriptedServer, provider: BatchApi) -> None:
     """A cancellation whose answer was lost is sent again."""
     server.script(hang_up, refusal(409), as_json(batch(1, "cancelled")))
     assert provider.cancel_batch(BatchId("batch_1")).status == "cancelled"
@@ -157,21 +157,21 @@ def test_cancel_may_happen_twice(server: ScriptedServer, provider: GroqProvider)
     "reply",
     [as_json({"id": "file_1", "object": "file", "deleted": True}), answer(b"", 204), answer(b"ok"), refusal(404)],
 )
-def test_delete(server: ScriptedServer, provider: GroqProvider, reply: Any) -> None:
+def test_delete(server: ScriptedServer, provider: BatchApi, reply: Any) -> None:
     """Any success deletes a file, and so does an answer that it is gone."""
     server.script(reply)
     provider.delete_file(FileId("file_1"))
     assert server.calls() == ["DELETE /files/file_1"]
 
 
-def test_delete_refused(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_delete_refused(server: ScriptedServer, provider: BatchApi) -> None:
     """Any other refusal to delete is raised."""
     server.script(refusal(401))
     with pytest.raises(Unauthorized):
         provider.delete_file(FileId("file_1"))
 
 
-def test_models(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_models(server: ScriptedServer, provider: BatchApi) -> None:
     """A model is active unless the provider says that it is not."""
     listed = [{"id": "a"}, {"id": "b", "active": True}, {"id": "c", "active": False}, {"id": "d", "active": None}]
     server.script(as_json({"object": "list", "data": [*listed, {}, None, "e"]}))

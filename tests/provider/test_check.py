@@ -23,7 +23,7 @@ from .server import answer, as_json, hang_up, refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import Reply, ScriptedServer
@@ -38,7 +38,7 @@ def page_with(status: int) -> Reply:
     return answer(b"<html>no</html>", status, content_type="text/html")
 
 
-def test_a_batch_api_is_asked_twice_and_nothing_is_changed(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_batch_api_is_asked_twice_and_nothing_is_changed(server: ScriptedServer, provider: BatchApi) -> None:
     """The calls are the list of models, then one page of batches, however many pages there are."""
     server.script(LIST, as_json({"data": [{"id": "batch_1"}], "paging": {"next_cursor": "more"}}))
     assert provider.check() is None
@@ -67,7 +67,7 @@ ELSEWHERE: dict[str, Reply] = {
 
 @pytest.mark.parametrize("reply", ELSEWHERE.values(), ids=ELSEWHERE.keys())
 def test_something_else_at_the_address_is_named_at_once(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, reply: Reply
+    server: ScriptedServer, provider: BatchApi, time: FakeTime, reply: Reply
 ) -> None:
     """The error names the address and the correction, means exit code 2, and no reply is waited for twice."""
     server.otherwise = reply
@@ -81,7 +81,7 @@ def test_something_else_at_the_address_is_named_at_once(
     assert time.slept == []
 
 
-def test_the_message_for_a_redirect_names_its_target(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_the_message_for_a_redirect_names_its_target(server: ScriptedServer, provider: BatchApi) -> None:
     """The address in the message identifies a login page."""
     server.otherwise = ELSEWHERE["a redirect"]
     with pytest.raises(WrongAddress, match=r"a redirect to https://www\.example/login"):
@@ -91,7 +91,7 @@ def test_the_message_for_a_redirect_names_its_target(server: ScriptedServer, pro
 @pytest.mark.parametrize(
     "models", [PAGE, UNKNOWN_URL, refusal(404), refusal(400), refusal(405), as_json({"no": "list"})]
 )
-def test_a_server_without_models_gets_a_warning(server: ScriptedServer, provider: GroqProvider, models: Reply) -> None:
+def test_a_server_without_models_gets_a_warning(server: ScriptedServer, provider: BatchApi, models: Reply) -> None:
     """Only the batch endpoint must exist."""
     server.script(models, LIST)
     warning = provider.check()
@@ -112,7 +112,7 @@ def test_a_server_without_models_gets_a_warning(server: ScriptedServer, provider
     ],
 )
 def test_an_account_without_access_is_reported(
-    server: ScriptedServer, provider: GroqProvider, place: str, reply: Reply, kind: type[AccountRefused]
+    server: ScriptedServer, provider: BatchApi, place: str, reply: Reply, kind: type[AccountRefused]
 ) -> None:
     """The refusal is recognised at either call."""
     server.script(*([reply] if place == "models" else [LIST, reply]))
@@ -121,7 +121,7 @@ def test_an_account_without_access_is_reported(
     assert type(caught.value) is kind
 
 
-def test_temporary_trouble_is_waited_for(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
+def test_temporary_trouble_is_waited_for(server: ScriptedServer, provider: BatchApi, time: FakeTime) -> None:
     """A gateway's 502 and a broken connection say nothing about the address."""
     server.script(page_with(502), hang_up, LIST, refusal(429, retry_after="2"), LIST)
     assert provider.check() is None
@@ -129,14 +129,14 @@ def test_temporary_trouble_is_waited_for(server: ScriptedServer, provider: GroqP
 
 
 @pytest.mark.parametrize("reply", [page_with(502), refusal(500), hang_up])
-def test_an_outage_is_no_wrong_address(server: ScriptedServer, provider: GroqProvider, reply: Reply) -> None:
+def test_an_outage_is_no_wrong_address(server: ScriptedServer, provider: BatchApi, reply: Reply) -> None:
     """The error is that of every other call: exit code 4, and the same command resumes."""
     server.otherwise = reply
     with pytest.raises(OutcomeUnknown):
         provider.check()
 
 
-def test_no_server_at_the_address_is_unreachable(connect: Callable[..., GroqProvider]) -> None:
+def test_no_server_at_the_address_is_unreachable(connect: Callable[..., BatchApi]) -> None:
     """A server may be down for a moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -144,14 +144,14 @@ def test_no_server_at_the_address_is_unreachable(connect: Callable[..., GroqProv
         connect(base_url=f"http://127.0.0.1:{port}/openai/v1").check()
 
 
-def test_a_long_wait_is_left_to_the_caller(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_long_wait_is_left_to_the_caller(server: ScriptedServer, provider: BatchApi) -> None:
     """The API itself asks for the wait."""
     server.script(LIST, refusal(429, retry_after="600"))
     with pytest.raises(RateLimited):
         provider.check()
 
 
-def test_a_refusal_of_the_list_is_no_wrong_address(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_refusal_of_the_list_is_no_wrong_address(server: ScriptedServer, provider: BatchApi) -> None:
     """A server that has the path and refuses the call gives its reason."""
     server.script(LIST, refusal(400, "limit is required"))
     with pytest.raises(ProviderRefused, match="limit is required"):

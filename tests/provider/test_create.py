@@ -24,7 +24,7 @@ from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, sent_t
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import ScriptedServer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HTML = b"<html><title>502 Bad Gateway</title></html>"
 
 
-def create(provider: GroqProvider) -> Batch:
+def create(provider: BatchApi) -> Batch:
     """Create the batch of these tests."""
     return provider.create_batch(
         input_file_id=FileId("file_1"),
@@ -47,7 +47,7 @@ def html(status: int) -> Reply:
     return answer(HTML, status, content_type="text/html; charset=UTF-8")
 
 
-def test_sends_the_documented_body(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_sends_the_documented_body(server: ScriptedServer, provider: BatchApi) -> None:
     """The POST has the four documented fields in its body and the key in its header."""
     server.script(as_json({"id": "batch_1", "status": "validating", "created_at": 1, "expires_at": 86_401}))
     batch = create(provider)
@@ -99,7 +99,7 @@ UNKNOWN: dict[str, Reply] = {
 
 @pytest.mark.parametrize("reply", UNKNOWN.values(), ids=UNKNOWN.keys())
 def test_an_uncertain_create_is_unknown_and_sent_once(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, reply: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime, reply: Reply
 ) -> None:
     """Any doubt whether the batch exists is ``OutcomeUnknown``, after exactly one POST and no wait."""
     server.otherwise = reply
@@ -127,7 +127,7 @@ REFUSED: dict[int, type[ProviderRefused]] = {
 
 @pytest.mark.parametrize(("status", "kind"), REFUSED.items())
 def test_a_readable_refusal_is_certain_and_sent_once(
-    server: ScriptedServer, provider: GroqProvider, status: int, kind: type[ProviderRefused]
+    server: ScriptedServer, provider: BatchApi, status: int, kind: type[ProviderRefused]
 ) -> None:
     """A refusal by the API keeps its message, code and field; it is not sent again."""
     server.otherwise = refusal(status, "Invalid value.", "invalid_value")
@@ -145,7 +145,7 @@ def test_a_readable_refusal_is_certain_and_sent_once(
     assert server.calls() == ["POST /batches"]
 
 
-def test_rate_limit_is_raised_with_its_wait(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
+def test_rate_limit_is_raised_with_its_wait(server: ScriptedServer, provider: BatchApi, time: FakeTime) -> None:
     """The caller handles the wait of a 429 on create, however short it is."""
     server.otherwise = refusal(429, retry_after="2")
     with pytest.raises(RateLimited) as caught:
@@ -154,7 +154,7 @@ def test_rate_limit_is_raised_with_its_wait(server: ScriptedServer, provider: Gr
     assert (len(server.seen), time.slept) == (1, [])
 
 
-def test_no_listener_means_unreachable(connect: Callable[..., GroqProvider]) -> None:
+def test_no_listener_means_unreachable(connect: Callable[..., BatchApi]) -> None:
     """A refused connection proves that no batch exists."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -163,7 +163,7 @@ def test_no_listener_means_unreachable(connect: Callable[..., GroqProvider]) -> 
     assert "POST /batches: no connection (ConnectError" in caught.value.message
 
 
-def test_each_create_takes_a_new_connection(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_each_create_takes_a_new_connection(server: ScriptedServer, provider: BatchApi) -> None:
     """A kept-alive connection, which may be closing at this moment, is never used for a create."""
     server.choose = lambda seen: as_json(
         {"id": "batch_1", "status": "validating"} if seen.method == "POST" else {"data": []}
@@ -176,7 +176,7 @@ def test_each_create_takes_a_new_connection(server: ScriptedServer, provider: Gr
     assert [seen.connection for seen in server.seen] == [1, 1, 2, 3, 1]
 
 
-def test_a_reset_while_the_body_is_sent_is_unknown(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_reset_while_the_body_is_sent_is_unknown(server: ScriptedServer, provider: BatchApi) -> None:
     """A connection that breaks within the request's body leaves the outcome unknown."""
     server.early = lambda _: reset
     with pytest.raises(OutcomeUnknown):
@@ -186,7 +186,7 @@ def test_a_reset_while_the_body_is_sent_is_unknown(server: ScriptedServer, provi
     assert len(server.seen) == 1
 
 
-def test_write_timeout_is_unknown(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_write_timeout_is_unknown(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """A body that the server does not read in time leaves the outcome unknown."""
     server.early = lambda _: silence
     with pytest.raises(OutcomeUnknown) as caught:
@@ -197,7 +197,7 @@ def test_write_timeout_is_unknown(server: ScriptedServer, connect: Callable[...,
     assert len(server.seen) == 1
 
 
-def test_a_closed_provider_sends_nothing(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_closed_provider_sends_nothing(server: ScriptedServer, provider: BatchApi) -> None:
     """After ``close`` a call raises an error that says that nothing was sent."""
     provider.close()
     for call in (lambda: create(provider), lambda: provider.get_batch(BatchId("batch_1"))):
@@ -206,7 +206,7 @@ def test_a_closed_provider_sends_nothing(server: ScriptedServer, provider: GroqP
     assert server.seen == []
 
 
-def test_every_unknown_names_its_call(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_every_unknown_names_its_call(server: ScriptedServer, provider: BatchApi) -> None:
     """The message names the call and its reply."""
     server.script(html(502))
     with pytest.raises(ProviderError) as caught:

@@ -30,7 +30,7 @@ from .server import Reply, answer, as_json, hang_up, raw, refusal, sent_then_sil
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import ScriptedServer
@@ -54,7 +54,7 @@ def serve(server: ScriptedServer, *contents: Reply, about: Reply | None = None) 
     server.choose = lambda seen: next(replies) if seen.path.endswith("/content") else info
 
 
-def fetch(provider: GroqProvider, folder: Path) -> Download:
+def fetch(provider: BatchApi, folder: Path) -> Download:
     """Download the file of these tests."""
     return provider.download_file(FileId("file_1"), folder / "output.jsonl")
 
@@ -64,7 +64,7 @@ def transfers(server: ScriptedServer) -> int:
     return server.calls().count("GET /files/file_1/content")
 
 
-def test_whole_file(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_whole_file(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """The file is in place with its size and digest, and no other file is left."""
     serve(server, WHOLE)
     download = fetch(provider, tmp_path)
@@ -75,7 +75,7 @@ def test_whole_file(server: ScriptedServer, provider: GroqProvider, tmp_path: Pa
     assert server.seen[1].headers["accept-encoding"] == "identity"
 
 
-def test_an_older_file_is_replaced(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_an_older_file_is_replaced(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """The new file replaces an older one."""
     (tmp_path / "output.jsonl").write_bytes(b"old")
     serve(server, WHOLE)
@@ -102,7 +102,7 @@ TORN: dict[str, Reply] = {
 
 @pytest.mark.parametrize("torn", TORN.values(), ids=TORN.keys())
 def test_a_torn_transfer_is_repeated(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, torn: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path, torn: Reply
 ) -> None:
     """A body with fewer, more or other bytes than announced is fetched again from the start."""
     serve(server, torn, WHOLE)
@@ -112,7 +112,7 @@ def test_a_torn_transfer_is_repeated(
 
 @pytest.mark.parametrize("torn", TORN.values(), ids=TORN.keys())
 def test_a_file_that_stays_torn(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, torn: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path, torn: Reply
 ) -> None:
     """After all attempts the error is ``TornDownload``; an older file stays and no partial file is left."""
     (tmp_path / "output.jsonl").write_bytes(b"old")
@@ -139,14 +139,14 @@ SILENT_INFO: dict[str, Reply] = {
 @pytest.mark.parametrize("about", SILENT_INFO.values(), ids=SILENT_INFO.keys())
 @pytest.mark.parametrize("content", [WHOLE, raw(CHUNKED + b"0\r\n\r\n"), raw(UNFRAMED + BODY)])
 def test_a_missing_size(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, about: Reply, content: Reply
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, about: Reply, content: Reply
 ) -> None:
     """A file whose size the provider does not state is fetched anyway."""
     serve(server, content, about=about)
     assert fetch(provider, tmp_path).size_bytes == len(BODY)
 
 
-def test_an_unread_size_needs_a_framed_body(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_an_unread_size_needs_a_framed_body(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """While the file object cannot be read, a body that ends with the connection is not trusted."""
     serve(server, raw(UNFRAMED + BODY), WHOLE, about=refusal(500))
     assert fetch(provider, tmp_path).size_bytes == len(BODY)
@@ -167,7 +167,7 @@ def test_an_unread_size_needs_a_framed_body(server: ScriptedServer, provider: Gr
     ],
 )
 def test_an_empty_file(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, content: Reply, about: Reply
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, content: Reply, about: Reply
 ) -> None:
     """A file without bytes is complete when its object or its Content-Length says so."""
     serve(server, content, about=about)
@@ -178,7 +178,7 @@ def test_an_empty_file(
 
 @pytest.mark.parametrize("content", [raw(UNFRAMED), raw(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")])
 def test_an_unannounced_empty_body_is_torn(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, content: Reply
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, content: Reply
 ) -> None:
     """A body without bytes, a size or a Content-Length is a torn transfer."""
     serve(server, content, about=file_object(None))
@@ -186,7 +186,7 @@ def test_an_unannounced_empty_body_is_torn(
         fetch(provider, tmp_path)
 
 
-def test_an_encoded_body_is_decoded(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_an_encoded_body_is_decoded(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """A server that compresses unasked is understood; the size of the decoded file counts."""
     serve(server, answer(gzip.compress(BODY), content_encoding="gzip"))
     assert fetch(provider, tmp_path).path.read_bytes() == BODY
@@ -206,7 +206,7 @@ def test_an_encoded_body_is_decoded(server: ScriptedServer, provider: GroqProvid
 )
 def test_refusals(
     server: ScriptedServer,
-    provider: GroqProvider,
+    provider: BatchApi,
     tmp_path: Path,
     *,
     content: Reply,
@@ -224,7 +224,7 @@ def test_refusals(
 
 @pytest.mark.parametrize("about", [refusal(401), refusal(429, retry_after="900")])
 def test_a_refused_key_is_not_tried_on_the_content(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, about: Reply
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, about: Reply
 ) -> None:
     """When the key or the rate is refused, the content would be refused too."""
     serve(server, WHOLE, about=about)
@@ -233,14 +233,14 @@ def test_a_refused_key_is_not_tried_on_the_content(
     assert transfers(server) == 0
 
 
-def test_unreachable(connect: Callable[..., GroqProvider], tmp_path: Path) -> None:
+def test_unreachable(connect: Callable[..., BatchApi], tmp_path: Path) -> None:
     """Without a connection, nothing counts as torn."""
     with pytest.raises(ProviderUnreachable):
         fetch(connect(base_url="http://127.0.0.1:1/v1"), tmp_path)
 
 
 def test_total_time_of_transfers_is_their_own(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime, tmp_path: Path
 ) -> None:
     """A transfer may be repeated long after a small call would have been given up."""
     serve(server, raw(UNFRAMED + BODY[:1]), WHOLE)
@@ -263,7 +263,7 @@ def raising(code: int) -> Callable[..., Any]:
 @pytest.mark.parametrize("function", ["fsync", "open"])
 def test_a_full_disk_is_not_the_providers_fault(
     server: ScriptedServer,
-    provider: GroqProvider,
+    provider: BatchApi,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -285,7 +285,7 @@ def test_a_full_disk_is_not_the_providers_fault(
 
 @pytest.mark.parametrize("size_bytes", [1_000, 20 << 20], ids=["at the end", "on the way"])
 def test_a_disk_that_fills_up_while_writing(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, size_bytes: int
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, size_bytes: int
 ) -> None:
     """Bytes that do not fit are a ``SpoolError`` too, whichever thread writes them; /dev/full acts like a full disk."""
 
@@ -303,7 +303,7 @@ def test_a_disk_that_fills_up_while_writing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_gone(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_a_folder_that_is_gone(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """A missing folder is named, not created: the spool may just not be mounted."""
     serve(server, WHOLE)
     with pytest.raises(SpoolError, match="No such file") as caught:
@@ -312,7 +312,7 @@ def test_a_folder_that_is_gone(server: ScriptedServer, provider: GroqProvider, t
 
 
 def test_file_systems_without_folder_sync(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder that cannot be synced (on some network file systems) does not invalidate a synced file."""
     real_fsync = os.fsync
@@ -328,7 +328,7 @@ def test_file_systems_without_folder_sync(
 
 
 def test_bytes_are_synced_before_their_name(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes are on disk before the name points to them; then the name is synced too."""
     synced: list[tuple[bool, int, bool]] = []
@@ -346,7 +346,7 @@ def test_bytes_are_synced_before_their_name(
 
 
 def test_a_folder_that_cannot_be_synced(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that may not survive a power cut is not reported as downloaded."""
     real_fsync = os.fsync

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.models import Trouble
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import Exchange, Reply, ScriptedServer
@@ -38,7 +38,7 @@ THEN = 1_704_067_200.0
     ids=["success", "404", "401", "not JSON"],
 )
 def test_every_reply_gives_the_time(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, reply: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime, reply: Reply
 ) -> None:
     """The provider's time is that of the last reply plus the seconds that have passed since."""
     provider = connect(attempts=1)
@@ -52,7 +52,7 @@ def test_every_reply_gives_the_time(
 
 
 @pytest.mark.parametrize("date", ["soon", "", "Mon, 99 Jan 2024 00:00:00 GMT", "1704067200"])
-def test_a_date_that_cannot_be_read_changes_nothing(server: ScriptedServer, provider: GroqProvider, date: str) -> None:
+def test_a_date_that_cannot_be_read_changes_nothing(server: ScriptedServer, provider: BatchApi, date: str) -> None:
     """The earlier date still counts."""
     server.script(as_json(BATCH, date=date), as_json(BATCH, date=DATE), as_json(BATCH, date=date), as_json(BATCH))
     provider.get_batch(ONE)
@@ -63,7 +63,7 @@ def test_a_date_that_cannot_be_read_changes_nothing(server: ScriptedServer, prov
 
 
 def test_the_wall_clock_of_this_machine_does_not_matter(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime
 ) -> None:
     """The wall clock may be set back at any moment."""
     provider = connect(now=lambda: 0.0)
@@ -74,7 +74,7 @@ def test_the_wall_clock_of_this_machine_does_not_matter(
 
 
 def test_trouble_is_known_while_a_call_still_tries(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime
 ) -> None:
     """The trouble is known from the first failed try, with the number of tries, until the API replies."""
     known: list[Trouble | None] = []
@@ -97,7 +97,7 @@ def test_trouble_is_known_while_a_call_still_tries(
     assert not any(text.endswith(".") for text in words)
 
 
-def test_trouble_lasts_from_call_to_call(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
+def test_trouble_lasts_from_call_to_call(server: ScriptedServer, provider: BatchApi, time: FakeTime) -> None:
     """Each failed call adds its tries; the start of the trouble stays."""
     began = time.now()
     server.otherwise = hang_up
@@ -113,7 +113,7 @@ def test_trouble_lasts_from_call_to_call(server: ScriptedServer, provider: GroqP
 
 
 def test_a_slow_answer_is_trouble_before_it_fails(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime
 ) -> None:
     """The slow call and its duration are reported; the trouble that follows began with that call."""
     known: list[Trouble | None] = []
@@ -144,7 +144,7 @@ def test_a_slow_answer_is_trouble_before_it_fails(
 
 
 def test_a_slow_call_is_no_trouble_while_others_are_answered(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime
 ) -> None:
     """Its waiting time counts from the last answer on."""
     known: list[Trouble | None] = []
@@ -167,7 +167,7 @@ def test_a_slow_call_is_no_trouble_while_others_are_answered(
     assert trouble.since == began + 14
 
 
-def test_an_unreachable_server_is_trouble(connect: Callable[..., GroqProvider]) -> None:
+def test_an_unreachable_server_is_trouble(connect: Callable[..., BatchApi]) -> None:
     """The message says that the server is unreachable."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -180,7 +180,7 @@ def test_an_unreachable_server_is_trouble(connect: Callable[..., GroqProvider]) 
 
 
 def test_a_rate_limit_is_trouble_while_it_is_waited_out(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime
 ) -> None:
     """A wait that is passed to the caller is an answer of the API."""
     known: list[Trouble | None] = []
@@ -198,7 +198,7 @@ def test_a_rate_limit_is_trouble_while_it_is_waited_out(
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 413, 422])
-def test_a_refusal_of_the_api_ends_trouble(server: ScriptedServer, provider: GroqProvider, status: int) -> None:
+def test_a_refusal_of_the_api_ends_trouble(server: ScriptedServer, provider: BatchApi, status: int) -> None:
     """The API answers, so the trouble is over."""
     server.script(hang_up, refusal(status))
     with suppress(ProviderError):
@@ -209,7 +209,7 @@ def test_a_refusal_of_the_api_ends_trouble(server: ScriptedServer, provider: Gro
 
 @pytest.mark.parametrize("reply", [answer(b"", 404), answer(b"<html>", 403, content_type="text/html")])
 def test_a_refusal_by_something_else_does_not_end_trouble(
-    server: ScriptedServer, provider: GroqProvider, reply: Reply
+    server: ScriptedServer, provider: BatchApi, reply: Reply
 ) -> None:
     """A gateway that refuses says nothing about the API behind it."""
     server.script(hang_up, reply)
@@ -218,7 +218,7 @@ def test_a_refusal_by_something_else_does_not_end_trouble(
     assert provider.trouble() is not None
 
 
-def test_a_create_without_an_answer_is_trouble(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_create_without_an_answer_is_trouble(server: ScriptedServer, provider: BatchApi) -> None:
     """A create is trouble although it is tried only once."""
     server.script(hang_up)
     with pytest.raises(OutcomeUnknown):
@@ -231,7 +231,7 @@ def test_a_create_without_an_answer_is_trouble(server: ScriptedServer, provider:
 
 
 def test_torn_downloads_are_counted_and_a_complete_one_ends_the_trouble(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime, tmp_path: Path
 ) -> None:
     """Headers alone do not count as a file."""
     known: list[Trouble | None] = []
@@ -254,7 +254,7 @@ def test_torn_downloads_are_counted_and_a_complete_one_ends_the_trouble(
     assert provider.trouble() is not None
 
 
-def test_deleting_and_uploading_end_trouble(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_deleting_and_uploading_end_trouble(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """A success of any kind of call ends the trouble."""
     (tmp_path / "shard.jsonl").write_bytes(b"{}\n")
 

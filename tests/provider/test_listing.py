@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.errors import Forbidden, ListingIncomplete, OutcomeUnknown, ProviderError, RateLimited
-from batchkit.provider.groq import wire
-from batchkit.provider.groq.listing import LIST_LIMITS, ListLimits, read_all
+from batchkit.provider import wire
+from batchkit.provider.listing import LIST_LIMITS, ListLimits, read_all
 
 from .server import answer, as_json, hang_up, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import Reply, ScriptedServer
@@ -33,12 +33,12 @@ def page(*numbers: int, cursor: object = None, **extra: object) -> Reply:
     return as_json({"object": "list", "data": batches(*numbers), **paging, **extra})
 
 
-def ids(provider: GroqProvider) -> list[str]:
+def ids(provider: BatchApi) -> list[str]:
     """Return the ids of the whole list."""
     return [batch.id for batch in provider.list_batches()]
 
 
-def test_follows_the_cursor_to_the_end(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_follows_the_cursor_to_the_end(server: ScriptedServer, provider: BatchApi) -> None:
     """Pages are read one after another, in order, until there is no cursor."""
     server.script(page(5, 4, cursor="cursor_a=="), page(3, 2, cursor="cursor_b/+"), page(1))
     assert ids(provider) == ["batch_5", "batch_4", "batch_3", "batch_2", "batch_1"]
@@ -59,32 +59,32 @@ def test_follows_the_cursor_to_the_end(server: ScriptedServer, provider: GroqPro
         {"paging": {"next_cursor": 0}},
     ],
 )
-def test_every_form_of_a_last_page(server: ScriptedServer, provider: GroqProvider, last: dict[str, Any]) -> None:
+def test_every_form_of_a_last_page(server: ScriptedServer, provider: BatchApi, last: dict[str, Any]) -> None:
     """Paging information or a cursor that is missing, null or empty ends the list."""
     server.script(as_json({"object": "list", "data": batches(1), **last}))
     assert ids(provider) == ["batch_1"]
 
 
 @pytest.mark.parametrize("data", [[], None])
-def test_an_empty_account(server: ScriptedServer, provider: GroqProvider, data: object) -> None:
+def test_an_empty_account(server: ScriptedServer, provider: BatchApi, data: object) -> None:
     """An empty list may be written as null."""
     server.script(as_json({"object": "list", "data": data}))
     assert ids(provider) == []
 
 
-def test_an_empty_page_may_be_followed_by_a_full_one(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_an_empty_page_may_be_followed_by_a_full_one(server: ScriptedServer, provider: BatchApi) -> None:
     """A page without entries but with a cursor does not end the list."""
     server.script(page(2, cursor="a"), page(cursor="b"), page(cursor="c"), page(1))
     assert ids(provider) == ["batch_2", "batch_1"]
 
 
-def test_overlapping_pages_give_each_batch_once(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_overlapping_pages_give_each_batch_once(server: ScriptedServer, provider: BatchApi) -> None:
     """Batches that moved to the next page between two calls are returned once."""
     server.script(page(3, 2, cursor="a"), page(2, 1, cursor="b"), page(1))
     assert ids(provider) == ["batch_3", "batch_2", "batch_1"]
 
 
-def test_pages_are_fetched_on_demand(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_pages_are_fetched_on_demand(server: ScriptedServer, provider: BatchApi) -> None:
     """A caller that finds its batch on the first page causes one call."""
     server.script(page(2, 1, cursor="a"))
     assert next(provider.list_batches()).id == "batch_2"
@@ -115,14 +115,14 @@ INCOMPLETE: dict[str, list[Reply]] = {
 
 
 @pytest.mark.parametrize("replies", INCOMPLETE.values(), ids=INCOMPLETE.keys())
-def test_an_incomplete_list_is_an_error(server: ScriptedServer, provider: GroqProvider, replies: list[Reply]) -> None:
+def test_an_incomplete_list_is_an_error(server: ScriptedServer, provider: BatchApi, replies: list[Reply]) -> None:
     """Any doubt that the whole list was read raises ``ListingIncomplete``; a short list is never returned."""
     server.script(*replies)
     with pytest.raises(ListingIncomplete):
         ids(provider)
 
 
-def test_endless_empty_pages_are_given_up(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_endless_empty_pages_are_given_up(server: ScriptedServer, provider: BatchApi) -> None:
     """A server that returns empty pages with ever new cursors is given up."""
     numbers = count()
     server.choose = lambda _: page(cursor=f"c{next(numbers)}")
@@ -140,7 +140,7 @@ def test_endless_empty_pages_are_given_up(server: ScriptedServer, provider: Groq
     ],
 )
 def test_the_cause_is_kept(
-    server: ScriptedServer, provider: GroqProvider, reply: Reply, cause: type[ProviderError]
+    server: ScriptedServer, provider: BatchApi, reply: Reply, cause: type[ProviderError]
 ) -> None:
     """The error has the failing page's error as its cause, with message and hint."""
     server.otherwise = reply
@@ -173,7 +173,7 @@ def endless(server: ScriptedServer, entries: int) -> None:
 )
 def test_a_list_that_always_has_one_more_page_is_given_up(
     server: ScriptedServer,
-    connect: Callable[..., GroqProvider],
+    connect: Callable[..., BatchApi],
     time: FakeTime,
     *,
     limits: ListLimits,
@@ -194,7 +194,7 @@ def test_a_list_that_always_has_one_more_page_is_given_up(
     assert len(found) == read
 
 
-def test_a_list_as_long_as_the_limits_is_read(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_a_list_as_long_as_the_limits_is_read(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """The limits allow a list of exactly that length."""
     server.script(page(1, 2, cursor="a"), page(3, 4))
     assert len(ids(connect(list_limits=ListLimits(pages=2, entries=4)))) == 4
@@ -220,7 +220,7 @@ def test_a_hundred_thousand_batches_are_read_by_default() -> None:
     assert peak < 20_000_000
 
 
-def test_files_are_listed_the_same_way(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_files_are_listed_the_same_way(server: ScriptedServer, provider: BatchApi) -> None:
     """Groq documents no paging for files; if there are pages, they are followed."""
     files = [{"id": f"file_{number}", "bytes": number, "filename": "a.jsonl", "purpose": "batch"} for number in (1, 2)]
     server.script(as_json({"data": files[:1], "paging": {"next_cursor": "a"}}), as_json({"data": files[1:]}))

@@ -13,7 +13,7 @@ from batchkit.provider.refusals import refusal_kind
 from .server import as_json, refusal
 
 if TYPE_CHECKING:
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import Reply, ScriptedServer
@@ -196,7 +196,7 @@ def test_an_unexplained_refusal_is_unclear(
     ],
 )
 def test_account_refusals_are_raised_at_once(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, reply: Reply, kind: type[ProviderRefused]
+    server: ScriptedServer, provider: BatchApi, time: FakeTime, reply: Reply, kind: type[ProviderRefused]
 ) -> None:
     """This includes statuses that would otherwise be waited for; the error says what to do next."""
     server.otherwise = reply
@@ -212,7 +212,7 @@ def test_account_refusals_are_raised_at_once(
     assert time.slept == []
 
 
-def test_an_ordinary_rate_limit_is_still_waited_for(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_an_ordinary_rate_limit_is_still_waited_for(server: ScriptedServer, provider: BatchApi) -> None:
     """Only a message about the account makes it final."""
     server.otherwise = refusal(429, "Rate limit reached for tokens per day", "rate_limit_exceeded")
     with pytest.raises(RateLimited):

@@ -25,7 +25,7 @@ from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, silenc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import ScriptedServer
@@ -51,7 +51,7 @@ PASSING: dict[str, Reply] = {
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
 def test_temporary_trouble_is_retried(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, trouble: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime, trouble: Reply
 ) -> None:
     """A call without a costly effect is repeated after growing waits until it works."""
     server.script(trouble, trouble, as_json(BATCH))
@@ -61,7 +61,7 @@ def test_temporary_trouble_is_retried(
 
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
-def test_attempts_end(server: ScriptedServer, connect: Callable[..., GroqProvider], trouble: Reply) -> None:
+def test_attempts_end(server: ScriptedServer, connect: Callable[..., BatchApi], trouble: Reply) -> None:
     """After ``attempts`` attempts the last error is raised."""
     server.otherwise = trouble
     with pytest.raises((OutcomeUnknown, RateLimited)):
@@ -85,7 +85,7 @@ REFUSALS: dict[int, type[ProviderRefused]] = {
 @pytest.mark.parametrize(("status", "kind"), REFUSALS.items())
 @pytest.mark.parametrize("body", [b"", b"<html></html>", b'{"detail": "no"}'])
 def test_refusals_are_not_retried(
-    server: ScriptedServer, provider: GroqProvider, status: int, kind: type[ProviderRefused], body: bytes
+    server: ScriptedServer, provider: BatchApi, status: int, kind: type[ProviderRefused], body: bytes
 ) -> None:
     """A refusal keeps its kind, whatever its body, and is not repeated."""
     server.otherwise = answer(body, status)
@@ -96,7 +96,7 @@ def test_refusals_are_not_retried(
     assert len(server.seen) == 1
 
 
-def test_unreachable_is_retried(connect: Callable[..., GroqProvider], time: FakeTime) -> None:
+def test_unreachable_is_retried(connect: Callable[..., BatchApi], time: FakeTime) -> None:
     """A refused connection is retried, then raised as ``ProviderUnreachable``."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -105,16 +105,14 @@ def test_unreachable_is_retried(connect: Callable[..., GroqProvider], time: Fake
     assert time.slept == [0.5, 1.0]
 
 
-def test_an_unknown_host_is_unreachable(connect: Callable[..., GroqProvider]) -> None:
+def test_an_unknown_host_is_unreachable(connect: Callable[..., BatchApi]) -> None:
     """A name that does not resolve proves that nothing was sent (RFC 6761 reserves .invalid)."""
     provider = connect(base_url="https://batchkit.invalid/openai/v1", attempts=1)
     with pytest.raises(ProviderUnreachable):
         provider.get_batch(BatchId("batch_1"))
 
 
-def test_backoff_grows_to_its_limit(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
-) -> None:
+def test_backoff_grows_to_its_limit(server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime) -> None:
     """The waits double from half a second to eight, and jitter reduces them by up to half."""
     server.otherwise = refusal(500)
     with pytest.raises(OutcomeUnknown):
@@ -126,9 +124,7 @@ def test_backoff_grows_to_its_limit(
     assert time.slept == [0.25, 0.5]
 
 
-def test_total_time_ends_the_attempts(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
-) -> None:
+def test_total_time_ends_the_attempts(server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime) -> None:
     """No wait begins that would end after the total time, however many attempts are left."""
     server.otherwise = refusal(500)
     with pytest.raises(OutcomeUnknown):
@@ -149,7 +145,7 @@ def test_total_time_ends_the_attempts(
     ],
 )
 def test_retry_after_is_honoured(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, value: str, wait: float
+    server: ScriptedServer, provider: BatchApi, time: FakeTime, value: str, wait: float
 ) -> None:
     """The server's wait is kept, plus up to a tenth (at most a second), in every spelling in use."""
     server.script(refusal(429, retry_after=value), as_json(BATCH))
@@ -157,14 +153,14 @@ def test_retry_after_is_honoured(
     assert time.slept == [pytest.approx(wait)]
 
 
-def test_retry_after_counts_for_a_503(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
+def test_retry_after_counts_for_a_503(server: ScriptedServer, provider: BatchApi, time: FakeTime) -> None:
     """A server that is down for a moment may say for how long (RFC 9110, section 10.2.3)."""
     server.script(refusal(503, retry_after="4"), as_json(BATCH))
     provider.get_batch(BatchId("batch_1"))
     assert time.slept == [pytest.approx(4.4)]
 
 
-def test_a_long_503_is_not_waited_for(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
+def test_a_long_503_is_not_waited_for(server: ScriptedServer, provider: BatchApi, time: FakeTime) -> None:
     """A long maintenance is left to the caller."""
     server.otherwise = refusal(503, retry_after="600")
     with pytest.raises(OutcomeUnknown):
@@ -189,7 +185,7 @@ def test_a_long_503_is_not_waited_for(server: ScriptedServer, provider: GroqProv
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_wait_of_zero_is_the_ordinary_one(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, status: int, value: str
+    server: ScriptedServer, provider: BatchApi, time: FakeTime, status: int, value: str
 ) -> None:
     """No ``Retry-After`` turns the retries into a hot loop."""
     server.script(refusal(status, retry_after=value), refusal(status, retry_after=value), as_json(BATCH))
@@ -199,7 +195,7 @@ def test_a_wait_of_zero_is_the_ordinary_one(
 
 @pytest.mark.parametrize("value", ["31536000", "1e300", "9" * 300, "Fri, 31 Dec 9999 23:59:59 GMT", "8760h"])
 def test_a_wait_of_a_year_is_a_day_for_the_caller(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, value: str
+    server: ScriptedServer, provider: BatchApi, time: FakeTime, value: str
 ) -> None:
     """The call itself does not wait for it."""
     server.otherwise = refusal(429, retry_after=value)
@@ -211,7 +207,7 @@ def test_a_wait_of_a_year_is_a_day_for_the_caller(
 
 @pytest.mark.parametrize("value", ["0", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"])
 def test_a_wait_of_zero_is_passed_to_the_caller_unchanged(
-    server: ScriptedServer, provider: GroqProvider, value: str
+    server: ScriptedServer, provider: BatchApi, value: str
 ) -> None:
     """The caller has its own minimum."""
     server.otherwise = refusal(429, retry_after=value)
@@ -232,7 +228,7 @@ def test_a_wait_of_zero_is_passed_to_the_caller_unchanged(
 )
 def test_a_long_wait_is_passed_to_the_caller(
     server: ScriptedServer,
-    provider: GroqProvider,
+    provider: BatchApi,
     time: FakeTime,
     *,
     headers: dict[str, str],
@@ -248,14 +244,14 @@ def test_a_long_wait_is_passed_to_the_caller(
     assert (len(server.seen), time.slept) == (1, [])
 
 
-def test_the_cap_is_an_option(server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime) -> None:
+def test_the_cap_is_an_option(server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime) -> None:
     """With a larger cap the call waits, with a smaller one it raises."""
     server.script(refusal(429, retry_after="45"), as_json(BATCH))
     connect(retry_after_cap_seconds=60.0).get_batch(BatchId("batch_1"))
     assert time.slept == [46.0]
 
 
-def test_a_rate_limit_without_a_wait_has_none(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_rate_limit_without_a_wait_has_none(server: ScriptedServer, provider: BatchApi) -> None:
     """A 429 that names no wait is raised with None after all attempts."""
     server.otherwise = refusal(429)
     with pytest.raises(RateLimited) as caught:
@@ -263,7 +259,7 @@ def test_a_rate_limit_without_a_wait_has_none(server: ScriptedServer, provider: 
     assert caught.value.retry_after_seconds is None
 
 
-def test_a_redirect_is_not_followed(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_redirect_is_not_followed(server: ScriptedServer, provider: BatchApi) -> None:
     """The key is not sent to a redirect's target; the error names the target so that the address can be corrected."""
     server.otherwise = answer(b"", 301, location="https://other.example/openai/v1/batches/batch_1?token=secret")
     with pytest.raises(ProviderRefused) as caught:
@@ -274,7 +270,7 @@ def test_a_redirect_is_not_followed(server: ScriptedServer, provider: GroqProvid
     assert len(server.seen) == 1
 
 
-def test_hints_say_what_to_do(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_hints_say_what_to_do(server: ScriptedServer, provider: BatchApi) -> None:
     """The plan gate, a wrong key and a missing object each have a hint with the next step."""
     server.script(
         refusal(403, "Not available", "not_available_for_plan"),
@@ -290,7 +286,7 @@ def test_hints_say_what_to_do(server: ScriptedServer, provider: GroqProvider) ->
         assert words in (caught.value.hint or "")
 
 
-def test_quoted_bodies_are_cut(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_quoted_bodies_are_cut(server: ScriptedServer, provider: BatchApi) -> None:
     """A foreign body is quoted on one line, cut to about 300 characters, without encoded payloads."""
     server.script(
         answer(b"word \n\t" * 1_000, 400, content_type="text/plain"), refusal(400, "bad image " + "aGVsbG8" * 90)
@@ -304,7 +300,7 @@ def test_quoted_bodies_are_cut(server: ScriptedServer, provider: GroqProvider) -
     assert caught.value.message.endswith("bad image [630 characters]")
 
 
-def test_the_cause_is_kept_without_frames(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_the_cause_is_kept_without_frames(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """The library's exception stays visible as the cause, but without its frames, whose variables hold the key."""
     server.otherwise = hang_up
     with pytest.raises(OutcomeUnknown) as caught:
@@ -316,13 +312,13 @@ def test_the_cause_is_kept_without_frames(server: ScriptedServer, connect: Calla
 
 
 @pytest.mark.parametrize("option", ["connect_timeout_seconds", "read_timeout_seconds", "attempts", "max_connections"])
-def test_numbers_must_be_positive(connect: Callable[..., GroqProvider], option: str) -> None:
+def test_numbers_must_be_positive(connect: Callable[..., BatchApi], option: str) -> None:
     """Zero for a number that must be positive is a ``ConfigurationError``."""
     with pytest.raises(ConfigurationError):
         connect(**{option: 0})
 
 
-def test_an_interrupt_is_not_delayed(connect: Callable[..., GroqProvider], server: ScriptedServer) -> None:
+def test_an_interrupt_is_not_delayed(connect: Callable[..., BatchApi], server: ScriptedServer) -> None:
     """An interrupt during a wait is raised at once."""
 
     def interrupted(_seconds: float) -> None:

@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from batchkit.errors import BatchkitError, ConfigurationError, ProviderError
 from batchkit.models import BatchId, FileId
+from batchkit.provider.client import BatchApi
 from batchkit.provider.failures import Quoter
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.groq.dialect import GROQ
 
 from .conftest import KEY, short_read_timeout
 from .server import ScriptedServer, Seen, answer, as_json, hang_up, raw, refusal, reset, silence
@@ -71,7 +72,7 @@ REPLIES: dict[str, Reply | Callable[[Seen], Reply]] = {
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES.keys())
 def test_the_key_shows_up_nowhere(
     server: ScriptedServer,
-    connect: Callable[..., GroqProvider],
+    connect: Callable[..., BatchApi],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     reply: Any,
@@ -108,7 +109,7 @@ def test_the_key_shows_up_nowhere(
 
 
 def test_debug_logs_of_every_library(
-    server: ScriptedServer, provider: GroqProvider, caplog: pytest.LogCaptureFixture
+    server: ScriptedServer, provider: BatchApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With all loggers at DEBUG, no line has the key; our lines have method, path, status, time and request id."""
     server.script(as_json({"id": "batch_1"}, x_request_id="req_01"))
@@ -120,7 +121,7 @@ def test_debug_logs_of_every_library(
     assert HALF not in caplog.text
 
 
-def test_reprs(provider: GroqProvider) -> None:
+def test_reprs(provider: BatchApi) -> None:
     """The objects that hold the key do not show it."""
     shown = repr(provider) + repr(provider._http) + repr(vars(provider._http)) + repr(vars(provider._http._connections))
     assert "127.0.0.1" in shown
@@ -135,11 +136,11 @@ BAD_KEYS = ["", "  ", f"{KEY}\nX-Evil: 1", f"{KEY} {KEY}", f"{KEY}\u00e4", f"\u2
 def test_a_key_that_cannot_be_a_header(key: str, wrap: Callable[[str], Any]) -> None:
     """A key that is not a valid header value is refused before it is used, and not quoted."""
     with pytest.raises(ConfigurationError) as caught:
-        GroqProvider(api_key=wrap(key))
+        BatchApi(GROQ, api_key=wrap(key))
     assert HALF not in str(caught.value) + repr(caught.value) + str(caught.value.hint)
 
 
-def test_blanks_around_the_key(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_blanks_around_the_key(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """A trailing line break of the key is dropped."""
     server.script(as_json({"id": "batch_1"}))
     connect(api_key=f" {KEY}\n").get_batch(BatchId("batch_1"))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import Exchange, Reply, ScriptedServer
@@ -52,7 +52,7 @@ def shard(tmp_path: Path) -> Path:
     return path
 
 
-def every_call(provider: GroqProvider, shard: Path) -> list[Callable[[], object]]:
+def every_call(provider: BatchApi, shard: Path) -> list[Callable[[], object]]:
     """Make each kind of call that reads a reply into memory."""
     return [
         lambda: provider.get_batch(ONE),
@@ -80,7 +80,7 @@ def outcome(call: Callable[[], object]) -> ProviderError:
 @pytest.mark.parametrize("framing", ENDLESS)
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
 def test_a_reply_without_an_end_is_an_outage(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, framing: str, status: int
+    server: ScriptedServer, connect: Callable[..., BatchApi], shard: Path, framing: str, status: int
 ) -> None:
     """This holds for every call and every status, and only a limited part of the reply is held in memory."""
     server.otherwise = ENDLESS[framing](status)
@@ -101,7 +101,7 @@ def test_a_reply_without_an_end_is_an_outage(
 
 
 def test_the_error_body_of_a_download_has_the_same_limit(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], shard: Path
 ) -> None:
     """Only the file itself may be long."""
     endless = ENDLESS["chunked"](404)
@@ -113,7 +113,7 @@ def test_the_error_body_of_a_download_has_the_same_limit(
 
 @pytest.mark.parametrize(("size", "fits"), [(LIMIT, True), (LIMIT + 1, False)])
 def test_the_limit_counts_the_last_byte(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], size: int, fits: bool
+    server: ScriptedServer, connect: Callable[..., BatchApi], size: int, fits: bool
 ) -> None:
     """A reply of exactly the limit is read."""
     server.otherwise = answer(b'{"id": "batch_1"}'.ljust(size))
@@ -137,7 +137,7 @@ WIDE: dict[str, tuple[bytes, bytes, bytes]] = {
 @pytest.mark.parametrize("status", [200, 400, 503])
 @pytest.mark.parametrize("shape", WIDE)
 def test_a_reply_of_a_great_many_values_is_an_outage(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, shape: str, status: int
+    server: ScriptedServer, connect: Callable[..., BatchApi], shard: Path, shape: str, status: int
 ) -> None:
     """A value takes up to fifty times the memory of its text, so they are counted before the reply is parsed."""
     before, value, after_them = WIDE[shape]
@@ -156,7 +156,7 @@ def test_a_reply_of_a_great_many_values_is_an_outage(
     assert peak < 6 * 200_000 * len(value) + LIMIT
 
 
-def test_a_list_of_many_megabytes_is_read_by_default(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_list_of_many_megabytes_is_read_by_default(server: ScriptedServer, provider: BatchApi) -> None:
     """Files come in one page, however many there are."""
     files = [{"id": f"file_{number:06}", "filename": "a" * 200} for number in range(20_000)]
     server.script(as_json({"data": files}))
@@ -176,9 +176,7 @@ READABLE: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("encoding", "body"), READABLE.values(), ids=READABLE.keys())
-def test_compressed_replies_are_read(
-    server: ScriptedServer, provider: GroqProvider, encoding: str, body: bytes
-) -> None:
+def test_compressed_replies_are_read(server: ScriptedServer, provider: BatchApi, encoding: str, body: bytes) -> None:
     """Replies in the requested encodings are read, and in variants that servers mistake for them."""
     server.script(answer(body, content_encoding=encoding))
     assert provider.get_batch(ONE).status == "in_progress"
@@ -199,7 +197,7 @@ UNREADABLE: dict[str, tuple[str, bytes]] = {
 
 @pytest.mark.parametrize(("encoding", "body"), UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_compressed_replies_that_blow_up_or_break_are_an_outage(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], encoding: str, body: bytes
+    server: ScriptedServer, connect: Callable[..., BatchApi], encoding: str, body: bytes
 ) -> None:
     """Bytes are counted after decompression, and never taken for a reply."""
     server.otherwise = answer(body, content_encoding=encoding)
@@ -214,7 +212,7 @@ def test_compressed_replies_that_blow_up_or_break_are_an_outage(
     assert peak < 8 * LIMIT
 
 
-def test_a_refusal_in_an_unknown_encoding_keeps_its_status(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_refusal_in_an_unknown_encoding_keeps_its_status(server: ScriptedServer, provider: BatchApi) -> None:
     """The status line is enough."""
     server.script(answer(b"\x00\x01", 404, content_encoding="br"))
     assert "HTTP 404" in outcome(lambda: provider.get_batch(ONE)).message
@@ -239,7 +237,7 @@ SLOW: dict[str, Reply] = {
 
 @pytest.mark.parametrize("reply", SLOW.values(), ids=SLOW.keys())
 def test_a_reply_that_trickles_ends_after_the_total_time(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, reply: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], shard: Path, reply: Reply
 ) -> None:
     """This holds wherever the bytes are, in any call; a partial reply is not used, even if it can be parsed."""
     server.otherwise = reply
@@ -253,7 +251,7 @@ def test_a_reply_that_trickles_ends_after_the_total_time(
 
 @pytest.mark.parametrize("reply", [SLOW["no headers"], SLOW["a refusal"]], ids=["headers", "refusal"])
 def test_a_download_without_file_bytes_has_the_time_of_a_small_call(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, reply: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], shard: Path, reply: Reply
 ) -> None:
     """The total time of transfers applies to the file's bytes alone."""
     server.choose = lambda seen: reply if seen.path.endswith("/content") else as_json({"id": "file_1"})
@@ -263,7 +261,7 @@ def test_a_download_without_file_bytes_has_the_time_of_a_small_call(
 
 
 def test_a_trickle_over_tls_ends_too(
-    tls_server: ScriptedServer, connect: Callable[..., GroqProvider], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tls_server: ScriptedServer, connect: Callable[..., BatchApi], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The connection is cut below the TLS layer."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
@@ -275,7 +273,7 @@ def test_a_trickle_over_tls_ends_too(
     assert provider.get_batch(ONE).id == ONE
 
 
-def test_each_call_has_its_own_time(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_each_call_has_its_own_time(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """A kept-alive connection does not carry the time over to the next call."""
     provider = connect(total_seconds=0.5, attempts=1)
     server.otherwise = after(0.2, as_json(BATCH))
@@ -284,7 +282,7 @@ def test_each_call_has_its_own_time(server: ScriptedServer, connect: Callable[..
     assert server.connections == 1
 
 
-def test_a_connection_that_is_idle_is_not_cut(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+def test_a_connection_that_is_idle_is_not_cut(server: ScriptedServer, connect: Callable[..., BatchApi]) -> None:
     """The time of a finished call no longer counts."""
     provider = connect(total_seconds=SHORT, attempts=1)
     server.otherwise = as_json(BATCH)
@@ -295,7 +293,7 @@ def test_a_connection_that_is_idle_is_not_cut(server: ScriptedServer, connect: C
 
 
 def test_a_call_that_was_cut_does_not_harm_the_next_one(
-    server: ScriptedServer, connect: Callable[..., GroqProvider]
+    server: ScriptedServer, connect: Callable[..., BatchApi]
 ) -> None:
     """Its connection is not used again."""
     provider = connect(total_seconds=SHORT, attempts=1)
@@ -336,7 +334,7 @@ FILE_TRICKLES: dict[str, Reply] = {
 
 @pytest.mark.parametrize("reply", FILE_TRICKLES.values(), ids=FILE_TRICKLES.keys())
 def test_a_download_that_trickles_is_given_up_at_once(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, reply: Reply
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path, reply: Reply
 ) -> None:
     """The remaining attempts are left for later, so that nothing waits for them, and no partial file is left."""
     serve(server, reply)
@@ -349,7 +347,7 @@ def test_a_download_that_trickles_is_given_up_at_once(
 
 
 def test_a_download_that_is_fast_enough_may_take_its_time(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path
 ) -> None:
     """The speed counts, by the clock that is passed in: here every read of the clock advances it by ten seconds."""
     ticks = count(step=10.0)
@@ -360,7 +358,7 @@ def test_a_download_that_is_fast_enough_may_take_its_time(
 
 
 def test_a_download_ends_after_the_total_time_of_transfers(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path
 ) -> None:
     """This includes downloads that are fast enough all the time, and downloads without an announced end."""
     for reply in (flood(b"HTTP/1.1 200 OK\r\n\r\n", FILE), FILE_TRICKLES["until the end"]):
@@ -371,7 +369,7 @@ def test_a_download_ends_after_the_total_time_of_transfers(
 
 
 def test_bytes_beyond_the_files_size_are_not_fetched(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path
 ) -> None:
     """An endless body of a file with a known size does not fill the disk."""
     serve(server, flood(b"HTTP/1.1 200 OK\r\n\r\n", FILE))
@@ -381,7 +379,7 @@ def test_bytes_beyond_the_files_size_are_not_fetched(
 
 @pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "zstd"])
 def test_a_file_in_an_unknown_encoding_is_torn(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, encoding: str
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, encoding: str
 ) -> None:
     """A body that cannot be decoded is never kept as the file."""
     serve(server, answer(FILE, content_encoding=encoding), size=None)
@@ -389,7 +387,7 @@ def test_a_file_in_an_unknown_encoding_is_torn(
         provider.download_file(FileId("file_1"), tmp_path / "output.jsonl")
 
 
-def test_a_compressed_file_that_is_cut_is_torn(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_a_compressed_file_that_is_cut_is_torn(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """The compressed stream itself marks its end."""
     serve(server, answer(gzip.compress(FILE)[:-9], content_encoding="gzip"), size=None)
     with pytest.raises(TornDownload, match="DecodingError"):
@@ -412,7 +410,7 @@ def big_shard(folder: Path, megabytes: int) -> Path:
 
 
 def test_an_upload_that_trickles_is_given_up_at_once(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path
 ) -> None:
     """A server that reads far too slowly counts as one that does not answer."""
     server.early = lambda _seen: slow_reader
@@ -425,7 +423,7 @@ def test_an_upload_that_trickles_is_given_up_at_once(
 
 
 def test_the_speed_of_an_upload_is_measured_by_the_clock_that_is_passed_in(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path
 ) -> None:
     """Pieces of 256 kB take ten seconds each: 26 kB per second, of which the first window misses one piece."""
     ticks = count(step=10.0)
@@ -440,7 +438,7 @@ def test_the_speed_of_an_upload_is_measured_by_the_clock_that_is_passed_in(
 
 
 def test_the_reply_to_an_upload_has_the_time_of_a_small_call(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], shard: Path
 ) -> None:
     """The hour is for the file's bytes alone."""
     server.otherwise = SLOW["chunks"]
@@ -449,7 +447,7 @@ def test_the_reply_to_an_upload_has_the_time_of_a_small_call(
 
 
 def test_silence_within_a_file_is_left_to_the_read_timeout(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., BatchApi], time: FakeTime, tmp_path: Path
 ) -> None:
     """It is a torn transfer, repeated like any other."""
     serve(server, sent_then_silence(b"HTTP/1.1 200 OK\r\nContent-Length: 1800\r\n\r\nabc"))
@@ -461,7 +459,7 @@ def test_silence_within_a_file_is_left_to_the_read_timeout(
 
 
 def test_a_server_that_is_gone_is_distinguished_from_one_that_trickles(
-    server: ScriptedServer, connect: Callable[..., GroqProvider]
+    server: ScriptedServer, connect: Callable[..., BatchApi]
 ) -> None:
     """The message says which of the two it is."""
     server.otherwise = hang_up

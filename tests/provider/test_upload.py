@@ -10,7 +10,7 @@ import pytest
 
 from batchkit.errors import OutcomeUnknown, ProviderRefused, SpoolError, TooLarge
 from batchkit.models import FileId, RemoteFile
-from batchkit.provider.groq.client import LIMITS
+from batchkit.provider.groq.dialect import GROQ
 
 from .server import Seen, answer, as_json, big, hang_up, refusal, reset
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import ScriptedServer
@@ -52,7 +52,7 @@ def parts(seen: Seen) -> list[tuple[object, str | None, bytes]]:
     return found
 
 
-def test_upload(server: ScriptedServer, provider: GroqProvider, shard: Path) -> None:
+def test_upload(server: ScriptedServer, provider: BatchApi, shard: Path) -> None:
     """The purpose comes first, then the file under the given name, byte for byte."""
     server.script(as_json(uploaded()))
     assert provider.upload_file(shard, "demo-1.jsonl") == RemoteFile(
@@ -62,7 +62,7 @@ def test_upload(server: ScriptedServer, provider: GroqProvider, shard: Path) -> 
     assert parts(server.seen[0]) == [("purpose", None, b"batch"), ("file", "demo-1.jsonl", LINES)]
 
 
-def test_odd_names(server: ScriptedServer, provider: GroqProvider, shard: Path) -> None:
+def test_odd_names(server: ScriptedServer, provider: BatchApi, shard: Path) -> None:
     """A name with quotes or line breaks stays within its header."""
     server.script(as_json(uploaded()))
     provider.upload_file(shard, 'a"b\r\nX-Evil: 1\u00e4.jsonl')
@@ -70,7 +70,7 @@ def test_odd_names(server: ScriptedServer, provider: GroqProvider, shard: Path) 
 
 
 def test_each_attempt_sends_the_whole_file(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, shard: Path
+    server: ScriptedServer, provider: BatchApi, time: FakeTime, shard: Path
 ) -> None:
     """A repeated upload starts again at the first byte."""
     server.script(refusal(503), hang_up, as_json(uploaded()))
@@ -81,7 +81,7 @@ def test_each_attempt_sends_the_whole_file(
 
 @pytest.mark.parametrize(("status", "kind"), [(413, TooLarge), (400, ProviderRefused)])
 def test_refusals(
-    server: ScriptedServer, provider: GroqProvider, shard: Path, status: int, kind: type[ProviderRefused]
+    server: ScriptedServer, provider: BatchApi, shard: Path, status: int, kind: type[ProviderRefused]
 ) -> None:
     """A file that the provider refuses is not sent again."""
     server.otherwise = refusal(status, "File is too large.")
@@ -90,7 +90,7 @@ def test_refusals(
     assert len(server.seen) == 1
 
 
-def test_early_413(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_early_413(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """The refusal of a gateway that has not read the body is received."""
     path = tmp_path / "big.jsonl"
     path.write_bytes(b"x" * 100_000)
@@ -100,7 +100,7 @@ def test_early_413(server: ScriptedServer, provider: GroqProvider, tmp_path: Pat
     assert "cut the file smaller" in (caught.value.hint or "")
 
 
-def test_reset_within_the_body(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_reset_within_the_body(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """A connection that breaks within the body is retried, then unknown."""
     path = tmp_path / "big.jsonl"
     path.write_bytes(b"x" * 8_000_000)
@@ -111,7 +111,7 @@ def test_reset_within_the_body(server: ScriptedServer, provider: GroqProvider, t
 
 
 @pytest.mark.parametrize("reply", [{}, [], None, {"id": ""}, {"error": {"message": "no"}}])
-def test_a_success_without_an_id(server: ScriptedServer, provider: GroqProvider, shard: Path, reply: object) -> None:
+def test_a_success_without_an_id(server: ScriptedServer, provider: BatchApi, shard: Path, reply: object) -> None:
     """An upload reply without an id is unknown; the caller may upload again."""
     server.script(as_json(reply))
     with pytest.raises(OutcomeUnknown) as caught:
@@ -119,25 +119,25 @@ def test_a_success_without_an_id(server: ScriptedServer, provider: GroqProvider,
     assert caught.value.hint == "uploading again is safe"
 
 
-def test_a_file_over_the_limit_is_not_sent(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_a_file_over_the_limit_is_not_sent(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """More than 200 MB is refused by the client."""
     path = tmp_path / "huge.jsonl"
     with path.open("wb") as handle:
-        handle.truncate(LIMITS.max_bytes + 1)
+        handle.truncate(GROQ.limits.max_bytes + 1)
     with pytest.raises(TooLarge, match="200,000,001 bytes") as caught:
         provider.upload_file(path, "huge.jsonl")
     assert caught.value.status == 413
     assert server.seen == []
 
 
-def test_a_file_that_is_gone(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_a_file_that_is_gone(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """A missing shard file is a ``SpoolError`` that names it."""
     with pytest.raises(SpoolError, match=r"gone\.jsonl"):
         provider.upload_file(tmp_path / "gone.jsonl", "gone.jsonl")
     assert server.seen == []
 
 
-def test_a_file_that_cannot_be_read(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read(server: ScriptedServer, provider: BatchApi, tmp_path: Path) -> None:
     """A path that is not a readable file is a ``SpoolError``, and is not retried."""
     with pytest.raises(SpoolError, match="cannot be read"):
         provider.upload_file(tmp_path, "folder.jsonl")
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_read(server: ScriptedServer, provider: GroqProvid
 
 @pytest.mark.parametrize("size", [25 * MEGABYTE, 35 * MEGABYTE])
 def test_a_file_that_changes_while_it_is_sent(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, size: int
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path, size: int
 ) -> None:
     """A file whose length changes during the upload is refused: shards never change."""
     path = tmp_path / "big.jsonl"
@@ -164,7 +164,7 @@ def test_a_file_that_changes_while_it_is_sent(
 
 @pytest.mark.parametrize("megabytes", [30, pytest.param(190, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_file(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, megabytes: int
+    server: ScriptedServer, connect: Callable[..., BatchApi], tmp_path: Path, megabytes: int
 ) -> None:
     """A file of any size is uploaded and downloaded with a few megabytes of memory."""
     size = megabytes * MEGABYTE

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from batchkit.errors import ListingIncomplete, OutcomeUnknown, ProviderError
 from batchkit.files.jsonl import dumps, loads_leniently
 from batchkit.models import Batch, BatchId, BatchProblem, FileId, RequestCounts
-from batchkit.provider.groq import wire
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider import wire
+from batchkit.provider.client import BatchApi
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.provider.options import HttpOptions
 
 from .conftest import KEY
@@ -229,7 +230,7 @@ def test_file_sizes(value: object, size: int | None) -> None:
 )
 def test_error_bodies(payload: object, message: str | None, code: str | None) -> None:
     """The documented error body is read, and so are those of common gateways."""
-    refusal = wire.explain(400, payload)
+    refusal = wire.explain(400, payload, hints=GROQ.hints)
     assert (refusal.message, refusal.code) == (message, code)
 
 
@@ -290,15 +291,16 @@ def test_no_json_value_crashes_the_readers(payload: Any, status: int) -> None:
     assert file is None or file.size_bytes is None or 0 <= file.size_bytes < 2**63
     wire.model(payload)
     wire.page(payload)
-    wire.explain(status, payload)
+    wire.explain(status, payload, hints=GROQ.hints)
 
 
 @pytest.fixture(scope="module")
-def echo() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
+def echo() -> Iterator[tuple[ScriptedServer, BatchApi]]:
     """Keep one server for all examples; they only change its reply."""
     with (
         ScriptedServer() as server,
-        GroqProvider(
+        BatchApi(
+            GROQ,
             base_url=server.base_url,
             api_key=KEY,
             options=HttpOptions(attempts=1),
@@ -310,7 +312,7 @@ def echo() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
 @settings(max_examples=25, deadline=None)
 @given(objects | json_values, st.sampled_from([200, 200, 200, 201, 400, 403, 404, 409, 429, 500]))
 def test_no_reply_crashes_a_call(
-    echo: tuple[ScriptedServer, GroqProvider], tmp_path_factory: pytest.TempPathFactory, payload: Any, status: int
+    echo: tuple[ScriptedServer, BatchApi], tmp_path_factory: pytest.TempPathFactory, payload: Any, status: int
 ) -> None:
     """Whatever JSON comes back, every call returns or raises a ``ProviderError``."""
     server, provider = echo
@@ -332,7 +334,7 @@ def test_no_reply_crashes_a_call(
             call()
 
 
-def test_lone_surrogates_do_not_hide_a_created_batch(echo: tuple[ScriptedServer, GroqProvider]) -> None:
+def test_lone_surrogates_do_not_hide_a_created_batch(echo: tuple[ScriptedServer, BatchApi]) -> None:
     """A reply that a strict parser refuses is still read: the batch in it has been bought."""
     server, provider = echo
     server.otherwise = answer(b'{"id": "batch_1", "status": "validating", "metadata": {"a": "\\ud800"}, "x": NaN}')
@@ -340,7 +342,7 @@ def test_lone_surrogates_do_not_hide_a_created_batch(echo: tuple[ScriptedServer,
     assert (batch.id, batch.metadata) == ("batch_1", {"a": "\ufffd"})
 
 
-def test_unreadable_replies_are_provider_errors(echo: tuple[ScriptedServer, GroqProvider], tmp_path: Path) -> None:
+def test_unreadable_replies_are_provider_errors(echo: tuple[ScriptedServer, BatchApi], tmp_path: Path) -> None:
     """An upload reply without an id, and a list that is not a list, are provider errors."""
     server, provider = echo
     server.otherwise = answer(b'{"object": "file"}')

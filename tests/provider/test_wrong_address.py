@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from batchkit.provider.groq.client import GroqProvider
+    from batchkit.provider.client import BatchApi
 
     from .conftest import FakeTime
     from .server import Reply, ScriptedServer
@@ -38,7 +38,7 @@ def shard(tmp_path: Path) -> Path:
     return path
 
 
-def create(provider: GroqProvider) -> object:
+def create(provider: BatchApi) -> object:
     """Create a batch."""
     return provider.create_batch(input_file_id=FileId("f"), endpoint="/v1", window="24h", metadata={})
 
@@ -49,7 +49,7 @@ DOUBTFUL = [page(404), page(405), page(200), page(400), answer(b"", 405), answer
 
 @pytest.mark.parametrize("reply", [*CERTAIN, *DOUBTFUL[:2], answer(b"", 405)])
 def test_an_upload_names_the_base_url_at_once(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, shard: Path, reply: Reply
+    server: ScriptedServer, provider: BatchApi, time: FakeTime, shard: Path, reply: Reply
 ) -> None:
     """The error is an outage, never a refusal of the file, and the upload is not repeated."""
     server.otherwise = reply
@@ -61,7 +61,7 @@ def test_an_upload_names_the_base_url_at_once(
 
 
 def test_an_upload_that_is_answered_by_a_page_is_retried(
-    server: ScriptedServer, provider: GroqProvider, shard: Path
+    server: ScriptedServer, provider: BatchApi, shard: Path
 ) -> None:
     """A page with a success status may be a gateway's mistake; the last error names the base URL."""
     server.otherwise = page(200)
@@ -73,7 +73,7 @@ def test_an_upload_that_is_answered_by_a_page_is_retried(
 
 @pytest.mark.parametrize("reply", CERTAIN)
 def test_a_create_under_an_unknown_path_bought_nothing(
-    server: ScriptedServer, provider: GroqProvider, reply: Reply
+    server: ScriptedServer, provider: BatchApi, reply: Reply
 ) -> None:
     """The error object proves it; it is no refusal of the batch."""
     server.otherwise = reply
@@ -83,9 +83,7 @@ def test_a_create_under_an_unknown_path_bought_nothing(
 
 
 @pytest.mark.parametrize("reply", DOUBTFUL)
-def test_a_create_that_a_page_answers_stays_unknown(
-    server: ScriptedServer, provider: GroqProvider, reply: Reply
-) -> None:
+def test_a_create_that_a_page_answers_stays_unknown(server: ScriptedServer, provider: BatchApi, reply: Reply) -> None:
     """A gateway may replace the reply after the creation: the batch is searched for first, then the base URL is named."""
     server.otherwise = reply
     with pytest.raises(OutcomeUnknown) as caught:
@@ -98,7 +96,7 @@ def test_a_create_that_a_page_answers_stays_unknown(
 
 @pytest.mark.parametrize("reply", [UNKNOWN_URL, page(404), page(410)])
 def test_a_wrong_address_is_no_proof_that_something_is_gone(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, reply: Reply
+    server: ScriptedServer, provider: BatchApi, tmp_path: Path, reply: Reply
 ) -> None:
     """No batch counts as missing, and no file as gone or deleted: all of them may exist behind the right address."""
     server.otherwise = reply

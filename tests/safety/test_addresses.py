@@ -7,7 +7,8 @@ import pytest
 from batchkit.engine.runtime import Runner
 from batchkit.errors import ConfigurationError, ProviderRefused, ProviderUnreachable
 from batchkit.models import BatchId, FileId
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.client import BatchApi
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.settings import load_settings
 from tests.provider.conftest import KEY
 from tests.provider.conftest import connect as connect  # noqa: PLC0414 - a fixture
@@ -130,4 +131,4 @@ def test_a_proxys_password_is_not_shown(monkeypatch, server, connect):
 def test_lookalike_characters_make_no_loopback_address(base_url):
     """Full-width dots and circled letters make no loopback address."""
     with pytest.raises(ConfigurationError):
-        GroqProvider(api_key=KEY, base_url=base_url)
+        BatchApi(GROQ, api_key=KEY, base_url=base_url)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from batchkit.errors import NotFound, OutcomeUnknown
 from batchkit.files import jsonl
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
-from batchkit.provider.base import ProviderLimits
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.provider.refusals import is_account_refusal, refusal_kind
-from batchkit.sharding import parse_window
+from batchkit.sharding import hours_of
 from tests.factories import chat_body
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _Remote:
 
 
 def _window_seconds(window: str) -> int:
-    return parse_window(window) * 3_600
+    return hours_of(window) * 3_600
 
 
 def _hash(text: str) -> int:
@@ -89,7 +89,7 @@ class SimulatedProvider:
     seed: int = 1
     calls: Counter[str] = field(default_factory=Counter)
 
-    limits = ProviderLimits(max_lines=50_000, max_bytes=200_000_000, ids_per_status_call=200)
+    dialect = GROQ
 
     def __post_init__(self) -> None:
         self._files: dict[FileId, list[str]] = {}

@@ -13,6 +13,7 @@ import pytest
 
 from batchkit.errors import InputUnreadable
 from batchkit.files import sources
+from batchkit.provider.groq.dialect import GROQ
 from batchkit.steps import block_stream
 from batchkit.steps.block_check import check_block
 from batchkit.steps.block_stream import WORKER_FROM_BYTES, checked_blocks
@@ -44,13 +45,13 @@ def _two_cores(monkeypatch):
 def stream(source):
     """Check a file as if it were large."""
     blocks = sources.read_blocks([source], max_line_bytes=LONGEST)
-    return checked_blocks(blocks, max_line_bytes=LONGEST, input_bytes=WORKER_FROM_BYTES)
+    return checked_blocks(blocks, rules=GROQ.rules, max_line_bytes=LONGEST, input_bytes=WORKER_FROM_BYTES)
 
 
 def expected(source):
     """Return the verdicts of checking the blocks one by one in this process."""
     return [
-        (block, check_block(block.data, max_line_bytes=LONGEST))
+        (block, check_block(block.data, rules=GROQ.rules, max_line_bytes=LONGEST))
         for block in sources.read_blocks([source], max_line_bytes=LONGEST)
     ]
 

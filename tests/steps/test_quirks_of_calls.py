@@ -10,7 +10,7 @@ import pytest
 
 from batchkit.emulator.faults import batches, calls
 from batchkit.errors import Forbidden, ProviderUnreachable
-from batchkit.provider.groq.client import LIMITS
+from batchkit.provider.groq.dialect import GROQ
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import chat_line
 
@@ -87,7 +87,7 @@ def test_quirk_24_a_list_without_an_end_proves_nothing(open_harness, how):
 def test_quirk_25_more_batches_than_fit_one_question_are_asked_for_in_several(open_harness):
     """No call has more ids than the provider accepts, in whatever order it answers (the limit is scaled down to two)."""
     harness = open_harness(calls.IdFilter(on=("files.list",)), limits={"ids_per_query": 2})
-    harness.runner.provider.limits = replace(LIMITS, ids_per_status_call=2)
+    harness.runner.provider.dialect = replace(GROQ, api=replace(GROQ.api, ids_per_status_call=2))
 
     seen = run(harness, shard_lines=5)
 

@@ -159,7 +159,7 @@ class Walk:
         if not groups:
             return
         group = self.random.choice(groups)
-        assert {self.model.endpoint[shard_id] for shard_id in group.shard_ids} == {group.endpoint}
+        assert {self.model.endpoint[shard_id] for shard_id in group.shard_ids} == {group.destination.endpoint}
         page = requests.pending_after(
             self.connection, self.workload.id, shard_ids=group.shard_ids, after_seq=-1, limit=group.lines
         )
@@ -171,7 +171,7 @@ class Walk:
             self.connection,
             workload_id=self.workload.id,
             number=number,
-            endpoint=group.endpoint,
+            destination=group.destination,
             window=group.window,
             key=f"{self.workload.id}-{number}",
             path="path",
@@ -190,7 +190,7 @@ class Walk:
         self.model.set(seqs, RequestState.IN_FLIGHT)
         self.model.shard_of |= dict.fromkeys(seqs, new_id)
         self.model.shard_state[new_id] = ShardState.PLANNED
-        self.model.endpoint[new_id] = group.endpoint
+        self.model.endpoint[new_id] = group.destination.endpoint
 
     def cancel_pending(self):
         """Cancel the pending requests."""

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from batchkit.models import RequestState, ShardId, ShardState
+from batchkit.models import Destination, RequestState, ShardId, ShardState
 from batchkit.store import requests, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.requests import PendingRequest, ResubmitGroup, ShardRequest
@@ -201,11 +201,11 @@ def test_resubmission_is_grouped_by_settings(store):
         groups = requests.resubmit_groups(connection, workload.id, now=NOW)
         assert groups == requests.resubmit_groups(connection, workload.id, now=NOW)
     assert groups == [
-        ResubmitGroup(AUDIO, 1_000, "24h", 0, (audio.id,)),
-        ResubmitGroup(CHAT, 100, "24h", 0, (small.id,)),
-        ResubmitGroup(CHAT, 1_000, "24h", 0, (plain[0].id, plain[1].id)),
-        ResubmitGroup(CHAT, 1_000, "24h", 2, (waiting.id,)),
-        ResubmitGroup(CHAT, 1_000, "48h", 0, (late.id,)),
+        ResubmitGroup(Destination(AUDIO), 1_000, "24h", 0, (audio.id,)),
+        ResubmitGroup(Destination(CHAT), 100, "24h", 0, (small.id,)),
+        ResubmitGroup(Destination(CHAT), 1_000, "24h", 0, (plain[0].id, plain[1].id)),
+        ResubmitGroup(Destination(CHAT), 1_000, "24h", 2, (waiting.id,)),
+        ResubmitGroup(Destination(CHAT), 1_000, "48h", 0, (late.id,)),
     ]
 
 
@@ -310,7 +310,7 @@ def test_moved_requests_belong_to_their_new_shard(store):
             connection,
             workload_id=workload.id,
             number=2,
-            endpoint=CHAT,
+            destination=Destination(CHAT),
             window="24h",
             key="new",
             path="new",

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import SHARD_TRANSITIONS
-from batchkit.models import ShardState
+from batchkit.models import Destination, ShardState
 from batchkit.store import events, shard_leases, shards
 from batchkit.store.engine import Store
 from batchkit.store.shards import ShardTotals
@@ -49,7 +49,7 @@ def test_added_shard_is_read_back_whole(store):
             connection,
             workload_id=workload.id,
             number=shards.next_number(connection, workload.id),
-            endpoint=AUDIO,
+            destination=Destination(AUDIO),
             window="48h",
             key="key",
             path="évals/shards/key.jsonl",

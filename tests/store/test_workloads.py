@@ -40,6 +40,7 @@ def test_added_workload_is_read_back_whole(store):
             shard_lines=123,
             shard_bytes=2**40,
             policy=policy,
+            provider="openai",
             at=NOW + 0.25,
         )
     with store.read() as connection:
@@ -49,7 +50,7 @@ def test_added_workload_is_read_back_whole(store):
     assert (found.source, found.directory, found.window, found.max_window) == ("in.jsonl", "groesse-1", "48h", "7d")
     assert (found.shard_lines, found.shard_bytes, found.policy, found.created_at) == (123, 2**40, policy, NOW + 0.25)
     assert (found.input_sha256, found.request_count) == (None, None)
-    assert (found.credential, found.cancel_requested_at) == (None, None)
+    assert (found.credential, found.cancel_requested_at, found.provider) == (None, None, "openai")
 
 
 def test_taken_name_is_reported_and_changes_nothing(store):
@@ -67,6 +68,7 @@ def test_taken_name_is_reported_and_changes_nothing(store):
             shard_lines=1,
             shard_bytes=1,
             policy=RetryPolicy(),
+            provider="groq",
             at=NOW,
         )
         assert added is False

@@ -38,7 +38,7 @@ class Meddled:
     def __init__(self, provider: Any, meddle: Callable[[str], None]) -> None:
         self._provider = provider
         self._meddle = meddle
-        self.limits = provider.limits
+        self.dialect = provider.dialect
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._provider, name)

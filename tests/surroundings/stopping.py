@@ -13,12 +13,12 @@ from typing import Any
 
 from batchkit.cli import main
 from batchkit.engine.leases import ProcessLeases
-from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.client import BatchApi
 from batchkit.steps import merge, submit
 
 #: The place of each moment: the module or class of a function, its name, and whether the stop is before or after it.
 MOMENTS: dict[str, tuple[Any, str, str]] = {
-    "before an upload": (GroqProvider, "upload_file", "before"),
+    "before an upload": (BatchApi, "upload_file", "before"),
     "before the last check": (submit, "_refuse_when_late", "before"),
     "after the last check": (submit, "_refuse_when_late", "after"),
     "after the answer": (submit, "attach", "before"),

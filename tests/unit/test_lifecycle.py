@@ -11,6 +11,7 @@ from batchkit.lifecycle import (
     OPEN_SHARD_STATES,
     REQUEST_TRANSITIONS,
     SHARD_TRANSITIONS,
+    LineCodes,
     RequestDecision,
     classify,
     decide,
@@ -28,7 +29,7 @@ def outcome_of(response=None, error=None) -> LineOutcome:
     """Classify a line in the provider's format."""
     line = read_output_line({"custom_id": "a", "response": response, "error": error})
     assert line is not None
-    return classify(line)
+    return classify(line, LineCodes())
 
 
 def answered(status, body, error=None) -> LineOutcome:

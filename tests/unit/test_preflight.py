@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit.models import RemoteModel
-from batchkit.preflight import LIMITS_AS_OF, Inspection, estimate_tokens, facts, inspect, model_warnings
+from batchkit.preflight import Inspection, estimate_tokens, inspect, model_warnings
 from batchkit.preflight.envelope import inspect_carefully
+from batchkit.provider.groq.dialect import GROQ
 
 CHAT = "/v1/chat/completions"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 TRANSLATIONS = "/v1/audio/translations"
 GONE = object()
+RULES = GROQ.rules
 
 
 def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -298,8 +300,8 @@ WARNED = {
 
 def both_ways(record: Any, line_bytes: int = 200) -> Inspection:
     """Inspect with and without the fast path, which must agree."""
-    answer = inspect(record, line_bytes)
-    assert answer == inspect_carefully(record, line_bytes)
+    answer = inspect(record, line_bytes, RULES)
+    assert answer == inspect_carefully(record, line_bytes, RULES)
     return answer
 
 
@@ -339,12 +341,12 @@ class TestRules:
         assert both_ways(message(content=[image()]), 5_000_000).reasons == ()
         assert both_ways(line(), 5_000_000).reasons == ()
 
-    @pytest.mark.parametrize("model", sorted(facts.MODEL_ENDPOINTS))
-    @pytest.mark.parametrize("endpoint", facts.ENDPOINTS)
+    @pytest.mark.parametrize("model", sorted(RULES.model_endpoints))
+    @pytest.mark.parametrize("endpoint", RULES.endpoints)
     def test_known_models(self, model, endpoint):
         """A known model is accepted on its own endpoints and on no other, in upper or lower case."""
         record = (chat if endpoint == CHAT else lambda **body: audio(endpoint, **body))(model=model.upper())
-        assert (both_ways(record).reasons == ()) == (endpoint in facts.MODEL_ENDPOINTS[model])
+        assert (both_ways(record).reasons == ()) == (endpoint in RULES.model_endpoints[model])
 
     def test_all_problems_are_reported(self):
         """All problems of a line are reported in the order of the line, even after a wrong url."""
@@ -400,7 +402,7 @@ class TestRules:
 
     def test_date(self):
         """The facts have the month in which their pages were read."""
-        assert LIMITS_AS_OF == "2025-07"
+        assert RULES.as_of == "2025-07"
 
 
 text = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)
@@ -466,7 +468,7 @@ class TestAnyValue:
     def test_record_is_not_changed(self, record):
         """Inspection does not modify the record."""
         before = repr(record)
-        inspect(record, 0)
+        inspect(record, 0, RULES)
         estimate_tokens(record)
         assert repr(record) == before
 

@@ -8,47 +8,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit.sharding import (
-    BATCHES_PER_STATUS_CALL,
-    MAX_SHARD_LINES,
-    MIN_DEFAULT_SHARD_LINES,
-    MIN_RESUBMIT_LINES,
-    default_shard_lines,
-    format_window,
-    is_full,
-    longer_window,
-    parse_window,
-    smaller_shard,
-)
+from batchkit.sharding import MIN_RESUBMIT_LINES, ShardLimits, Windows, hours_of, is_full, smaller_shard
 
 hours = st.integers(24, 168)
+WINDOWS = Windows(shortest_hours=24, longest_hours=168, spellings=((168, "7d"),))
+LIMITS = ShardLimits(
+    max_lines=50_000, max_bytes=200_000_000, default_bytes=100_000_000, min_default_lines=1_000, polled_batches=200
+)
 
 
 @pytest.mark.parametrize(("window", "expected"), [("24h", 24), ("1d", 24), ("36h", 36), ("7d", 168), ("168h", 168)])
 def test_window_is_read_as_hours(window, expected):
     """Hours and days are both understood."""
-    assert parse_window(window) == expected
+    assert WINDOWS.hours(window) == hours_of(window) == expected
+
+
+@pytest.mark.parametrize("window", ["23h", "169h", "8d"])
+def test_window_outside_the_offered_range_is_refused(window):
+    """A window that the provider does not have is an error that names the range."""
+    with pytest.raises(ValueError, match="24h to 7d"):
+        WINDOWS.hours(window)
+    with pytest.raises(ValueError, match="is 24h here"):
+        Windows().hours(window)
 
 
 @pytest.mark.parametrize(
-    "window",
-    ["", "23h", "169h", "8d", "0d", "24", "h", "24H", " 24h", "24h\n", "1.5d", "-24h", "024h", "2٤h", "24h7d", "9999h"],
+    "window", ["", "0d", "24", "h", "24H", " 24h", "24h\n", "1.5d", "-24h", "024h", "2٤h", "24h7d", "9999h"]
 )
-def test_window_outside_the_offered_range_is_refused(window):
-    """A window outside of 24h to 7d is an error that names the range."""
-    with pytest.raises(ValueError, match="24h to 7d"):
-        parse_window(window)
+def test_text_that_is_no_window_is_refused(window):
+    """Whatever the provider has."""
+    with pytest.raises(ValueError, match="in hours or days"):
+        WINDOWS.hours(window)
 
 
 @given(hours)
 def test_window_is_written_as_it_is_read(length):
     """Writing and reading a window are inverse to each other."""
-    assert parse_window(format_window(length)) == length
+    assert WINDOWS.hours(WINDOWS.written(length)) == length
 
 
 def test_window_is_written_as_the_provider_documents_it():
     """A week is 7d and a day is 24h, as the provider spells them."""
-    assert (format_window(24), format_window(48), format_window(168)) == ("24h", "48h", "7d")
+    assert (WINDOWS.shortest, WINDOWS.written(48), WINDOWS.longest) == ("24h", "48h", "7d")
 
 
 @given(hours, hours)
@@ -56,21 +57,26 @@ def test_longer_window_stays_within_the_limit(window, allowed):
     """It doubles, stops at the limit, never shrinks, and reaches the limit in a few steps."""
     now = window
     for _ in range(4):
-        longer = parse_window(longer_window(format_window(now), format_window(allowed)))
+        longer = WINDOWS.hours(WINDOWS.longer(WINDOWS.written(now), WINDOWS.written(allowed)))
         assert longer == max(now, min(now * 2, allowed))
         now = longer
     assert now == max(window, allowed)
 
 
+def test_a_provider_with_one_window_has_no_longer_one():
+    """Its window stays as it is, whatever the user allows."""
+    assert Windows().longer("24h", "7d") == "24h"
+
+
 @given(st.integers(0, 20_000_000))
 def test_default_shards_are_small_but_few(total):
     """They never exceed the provider's limit, are never tiny, and fit into one status call unless the limit prevents it."""
-    lines = default_shard_lines(total)
-    assert MIN_DEFAULT_SHARD_LINES <= lines <= MAX_SHARD_LINES
-    if total <= MAX_SHARD_LINES * BATCHES_PER_STATUS_CALL:
-        assert -(-total // lines) <= BATCHES_PER_STATUS_CALL
-    if lines > MIN_DEFAULT_SHARD_LINES:
-        assert -(-total // (lines - 1)) > BATCHES_PER_STATUS_CALL
+    lines = LIMITS.default_lines(total)
+    assert LIMITS.min_default_lines <= lines <= LIMITS.max_lines
+    if total <= LIMITS.max_lines * LIMITS.polled_batches:
+        assert -(-total // lines) <= LIMITS.polled_batches
+    if lines > LIMITS.min_default_lines:
+        assert -(-total // (lines - 1)) > LIMITS.polled_batches
 
 
 @pytest.mark.parametrize(
@@ -78,10 +84,10 @@ def test_default_shards_are_small_but_few(total):
 )
 def test_default_shard_size_by_example(total, lines):
     """The examples cover both ends of the clamp and the first step above."""
-    assert default_shard_lines(total) == lines
+    assert LIMITS.default_lines(total) == lines
 
 
-@given(st.integers(1, MAX_SHARD_LINES))
+@given(st.integers(1, LIMITS.max_lines))
 def test_shard_shrinks_to_a_floor(lines):
     """Halving ends at the floor, and a shard below it is not enlarged."""
     smaller = smaller_shard(lines)

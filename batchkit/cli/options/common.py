@@ -61,12 +61,23 @@ DatabaseUrl = Annotated[
         show_default=False,
     ),
 ]
+Provider = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="Whose batch API it is (BATCHKIT_PROVIDER; default groq). With it BATCHKIT_BASE_URL does not count, but --base-url does.",
+        autocompletion=completion.providers,
+        rich_help_panel=LOCATIONS,
+        show_default=False,
+    ),
+]
 BaseUrl = Annotated[
     str | None,
     typer.Option(
         "--base-url",
         metavar="URL",
-        help="The API's address, with its /openai/v1 (BATCHKIT_BASE_URL; default Groq's).",
+        help="The API's address, with its /v1 or /openai/v1 (BATCHKIT_BASE_URL; default the provider's own).",
         rich_help_panel=LOCATIONS,
         show_default=False,
     ),
@@ -152,7 +163,7 @@ Window = Annotated[
     typer.Option(
         "--window",
         metavar="TIME",
-        help="Completion window of a first try: 24h to 7d (default 24h).",
+        help="Completion window of a first try, such as 24h or 7d (default the provider's shortest).",
         rich_help_panel=BATCHES,
         show_default=False,
     ),
@@ -162,7 +173,7 @@ MaxWindow = Annotated[
     typer.Option(
         "--max-window",
         metavar="TIME",
-        help="The longest window that a resubmission after expiry may take: 24h to 7d (default 7d).",
+        help="The longest window that a resubmission after expiry may take (default the provider's longest).",
         rich_help_panel=BATCHES,
         show_default=False,
     ),
@@ -234,6 +245,7 @@ class Where:
 
     home: Path | None = None
     database_url: str | None = None
+    provider: str | None = None
     base_url: str | None = None
     accept_other_key: bool = False
 
@@ -244,6 +256,7 @@ class Where:
         return load_settings(
             home=self.home,
             database_url=self.database_url,
+            provider=self.provider,
             base_url=self.base_url,
             accept_other_key=self.accept_other_key or None,
             **more,

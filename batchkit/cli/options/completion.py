@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from batchkit.provider.dialect import ModelFacts
+
 #: Longest wait for a database, in seconds.
 _LONGEST_SECONDS = 2.0
 
@@ -85,18 +87,29 @@ def _scenario_names() -> list[str]:
 
 
 def _chat_models() -> list[str]:
-    from batchkit.preflight import facts  # noqa: PLC0415 - as above
-
-    return [model for model, endpoints in facts.MODEL_ENDPOINTS.items() if facts.CHAT in endpoints]
+    return list(_models().chat)
 
 
 def _speech_models() -> list[str]:
-    from batchkit.preflight import facts  # noqa: PLC0415 - as above
-
-    return [model for model, endpoints in facts.MODEL_ENDPOINTS.items() if facts.TRANSCRIPTIONS in endpoints]
+    return list(_models().transcription)
 
 
 def _guard_models() -> list[str]:
-    from batchkit.preflight import facts  # noqa: PLC0415 - as above
+    return list(_models().guard)
 
-    return sorted(facts.GUARD_MODELS)
+
+def providers(incomplete: str) -> list[str]:
+    """Complete the name of a provider."""
+    return _matching(_provider_names, incomplete)
+
+
+def _provider_names() -> list[str]:
+    from batchkit.provider.dialects import names  # noqa: PLC0415 - as above
+
+    return list(names())
+
+
+def _models() -> ModelFacts:
+    from batchkit.settings import load_settings  # noqa: PLC0415 - as above
+
+    return load_settings().dialect.models

@@ -81,13 +81,14 @@ class DriveFlags:
     on_finish: common.OnFinish = None
     home: common.Home = None
     database_url: common.DatabaseUrl = None
+    provider: common.Provider = None
     base_url: common.BaseUrl = None
     accept_other_key: common.AcceptOtherKey = False
 
     @property
     def where(self) -> common.Where:
         """The flags that name places."""
-        return common.Where(self.home, self.database_url, self.base_url, self.accept_other_key)
+        return common.Where(self.home, self.database_url, self.provider, self.base_url, self.accept_other_key)
 
     def settings(self, cut: CutFlags | None = None) -> Settings:
         """Read the settings under these flags. Raises ``ConfigurationError``."""

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from batchkit import formatting
-from batchkit.annotation.pricing import PRICES_AS_OF, price
 from batchkit.annotation.rendering import listed
 from batchkit.annotation.voting import Review
 from batchkit.cli.render import conclusion, console, exits, machine, outcome, priced
@@ -113,7 +112,7 @@ def preview_for_machines(preview: Preview) -> dict[str, Any]:
                 "requests": share.requests,
                 "prompt_tokens": share.prompt_tokens,
                 "max_completion_tokens": None if share.unlimited else share.completion_tokens,
-                "cost_usd_at_least": price(model, share.prompt_tokens, 0),
+                "cost_usd_at_least": preview.pricing.price(model, share.prompt_tokens, 0),
             }
             for model, share in preview.models.items()
         },
@@ -127,7 +126,7 @@ def totals_lines(totals: Totals, *, review: str | None) -> Iterator[Text]:
         yield Text(f"answers that did not count: {reasons}")
     cost = totals.cost_usd
     yield next_step(
-        "cost", "unknown" if cost is None else f"{priced.dollars(cost)} at the batch prices of {PRICES_AS_OF}"
+        "cost", "unknown" if cost is None else f"{priced.dollars(cost)} at the batch prices of {totals.prices_as_of}"
     )
     if totals.agreement:
         yield Text(_review_line(totals))

@@ -16,19 +16,18 @@ if TYPE_CHECKING:
 _SMALLEST_DOLLARS = 0.0001
 
 
-def estimate_of(plan: SplitPlan) -> Estimate | None:
-    """Return the estimate of a plan; None where the prices are not installed (the extra ``annotate``)."""
+def estimate_of(plan: SplitPlan, provider: str) -> Estimate | None:
+    """Return the estimate of a plan for a provider; None where the prices are not installed (the extra ``annotate``)."""
     if find_spec("genai_prices") is None:
         return None
     from batchkit.annotation.estimate import estimate  # noqa: PLC0415 - an extra
+    from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - as above
 
-    return estimate(plan.shares)
+    return estimate(plan.shares, pricing_of(provider))
 
 
 def estimate_lines(estimate: Estimate) -> Iterator[str]:
     """Return the lines with tokens and price by model and in total, and the source of the figures."""
-    from batchkit.annotation.pricing import PRICES_AS_OF  # noqa: PLC0415 - an extra
-
     for of_model in estimate.models:
         usd = _range_of_dollars(of_model.least_usd, of_model.most_usd)
         yield f"{formatting.printable(of_model.model)}: about {of_model.prompt_tokens:,} tokens in, {_out(of_model)}; {usd}"
@@ -36,7 +35,7 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
         yield f"in total: {_range_of_dollars(estimate.least_usd, estimate.most_usd)}"
     if estimate.earlier:
         yield f"tokens out estimated from earlier workloads with these questions: {', '.join(map(formatting.printable, estimate.earlier))}"
-    yield f"an estimate at the batch prices of {PRICES_AS_OF}, without retries of invalid answers"
+    yield f"an estimate at the batch prices of {estimate.prices_as_of}, without retries of invalid answers"
 
 
 def estimate_for_machines(estimate: Estimate) -> dict[str, Any]:

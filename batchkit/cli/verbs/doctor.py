@@ -15,6 +15,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print one line of JSON on stdout.")] = False,
     home: common.Home = None,
     database_url: common.DatabaseUrl = None,
+    provider: common.Provider = None,
     base_url: common.BaseUrl = None,
 ) -> None:
     """Check what batchkit needs: versions, settings, key and plan, database, disk space, spool, Prefect, clock.
@@ -31,7 +32,7 @@ def doctor(
     from batchkit import doctor as checks  # noqa: PLC0415 - --help need not wait for the database and the provider
     from batchkit.cli.render import display, machine  # noqa: PLC0415 - as above
 
-    flags = {"home": home, "database_url": database_url, "base_url": base_url}
+    flags = {"home": home, "database_url": database_url, "provider": provider, "base_url": base_url}
     findings = []
     for finding in checks.examine({name: value for name, value in flags.items() if value is not None}):
         findings.append(finding)

@@ -29,6 +29,7 @@ def cancel(
     timeout: common.Timeout = None,
     home: common.Home = None,
     database_url: common.DatabaseUrl = None,
+    provider: common.Provider = None,
     base_url: common.BaseUrl = None,
     accept_other_key: common.AcceptOtherKey = False,
 ) -> None:
@@ -52,7 +53,7 @@ def cancel(
     from batchkit.cli.render.terminal import Terminal  # noqa: PLC0415 - as above
     from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
 
-    where = common.Where(home, database_url, base_url, accept_other_key)
+    where = common.Where(home, database_url, provider, base_url, accept_other_key)
     settings = where.settings()
     terminal = Terminal(where, common.same_command(), is_for_machines=json, verbose=verbose)
     # One pass is not worth the start of Prefect.
@@ -120,6 +121,7 @@ def clean(
     verbose: common.Verbose = False,
     home: common.Home = None,
     database_url: common.DatabaseUrl = None,
+    provider: common.Provider = None,
     base_url: common.BaseUrl = None,
 ) -> None:
     """Delete a finished workload: its files at the provider, here and at the spool's URL, and its results.
@@ -142,7 +144,7 @@ def clean(
 
     shown_name = formatting.printable(name)
     console.log_to(console.stderr(), verbose=verbose)
-    settings = common.Where(home, database_url, base_url).settings()
+    settings = common.Where(home, database_url, provider, base_url).settings()
     mode = RunMode(common.verb())
     if yes:
         report = clean_workload(name, settings, mode, keep_results=keep_results)

@@ -141,7 +141,7 @@ def _run(
                 settings=settings,
                 mode=RunMode(observer=terminal),
             )
-        estimate = priced.estimate_of(plan)
+        estimate = priced.estimate_of(plan, settings.provider)
         if flags.json:
             console.write_json(machine.plan(planned, plan, estimate))
         else:

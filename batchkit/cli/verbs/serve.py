@@ -19,6 +19,7 @@ def serve(
     verbose: common.Verbose = False,
     home: common.Home = None,
     database_url: common.DatabaseUrl = None,
+    provider: common.Provider = None,
     base_url: common.BaseUrl = None,
     accept_other_key: common.AcceptOtherKey = False,
 ) -> None:
@@ -44,7 +45,7 @@ def serve(
 
     err = console.stderr()
     console.log_to(err, verbose=verbose)
-    settings = common.Where(home, database_url, base_url, accept_other_key).settings(on_finish=on_finish)
+    settings = common.Where(home, database_url, provider, base_url, accept_other_key).settings(on_finish=on_finish)
     console.say(err, f"advancing every open workload every {interval:g} s; Ctrl-C ends it")
 
     def farewell() -> None:

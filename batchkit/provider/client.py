@@ -1,16 +1,17 @@
-"""The Groq Batch API (console.groq.com/docs/batch and /docs/api-reference): its paths, its calls, its limits.
-
-Only this module and ``wire.py``, which reads its JSON, know Groq's names.
-"""
+"""A batch API over HTTP: files and batches, in the shape that its dialect describes."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
 from batchkit.errors import (
     AccountRefused,
+    ConfigurationError,
     Forbidden,
     NotFound,
     OutcomeUnknown,
@@ -21,11 +22,10 @@ from batchkit.errors import (
     WrongAddress,
 )
 from batchkit.models import Batch, BatchId, BatchStatus, Download, FileId, RemoteFile, RemoteModel
-from batchkit.provider.access import credential_digest
-from batchkit.provider.base import ProviderLimits
-from batchkit.provider.groq import wire
-from batchkit.provider.groq.listing import LIST_LIMITS, read_all
+from batchkit.provider import wire
+from batchkit.provider.base import METADATA_KEY
 from batchkit.provider.http import ApiClient
+from batchkit.provider.listing import LIST_LIMITS, read_all
 from batchkit.provider.options import HTTP_OPTIONS
 from batchkit.provider.refusals import is_account_refusal, refusal_kind
 
@@ -36,61 +36,67 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from batchkit.models import RefusalKind, Trouble
-    from batchkit.provider.groq.listing import Identified, ListLimits
+    from batchkit.provider.dialect import Dialect
+    from batchkit.provider.listing import Identified, ListLimits
     from batchkit.provider.options import HttpOptions
 
 T = TypeVar("T", bound="Identified")
 
-__all__ = ["BASE_URL", "LIMITS", "GroqProvider", "credential_digest"]
-
-BASE_URL = "https://api.groq.com/openai/v1"
-
-#: console.groq.com/docs/batch: 50,000 lines, 200 MB, 200 ids, windows from 24 hours to 7 days. MB is read as the smaller unit.
-LIMITS = ProviderLimits(
-    max_lines=50_000,
-    max_bytes=200_000_000,
-    ids_per_status_call=200,
-)
-
+_NO_SUCH_PATH = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
+_CANNOT_CANCEL = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT})
 _FILES = "/files"
 _BATCHES = "/batches"
 _MODELS = "/models"
-_PURPOSE = "batch"
-_NO_SUCH_PATH = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
-_CANNOT_CANCEL = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT})
-_ADDRESS_HINT = (
-    f"check the base URL (BATCHKIT_BASE_URL): the one of Groq is {BASE_URL}, and /openai/v1 belongs to it; "
-    "and check that no proxy or login page answers in its place"
-)
+_READY_SECONDS = 600.0
+_READY_POLL_SECONDS = 2.0
+#: How many pages of the list are read for batches that have no call of their own; the rest is read one by one.
+_PAGES_PER_POLL = 10
+#: Up to this many batches are read one by one: a page of the list is larger.
+_READ_ALONE = 3
+_UPLOAD_AGAIN = "uploading again is safe"
 _SETTLED_BY_LIST = "whether the batch exists is settled by reading the list of batches, never by sending it again"
 
 
-class GroqProvider:
-    """The Groq Batch API as a ``Provider``; one instance serves many threads, and ``with`` closes it.
+class BatchApi:
+    """The batch API of a dialect as a ``Provider``; one instance serves many threads, and ``with`` closes it.
 
-    ``base_url`` ends in ``/openai/v1``. ``api_key`` is sent in the Authorization header and appears nowhere else. A list is read
-    up to ``list_limits``. Every call has a time limit: see ``HttpOptions``.
+    ``base_url`` is where the paths of the dialect begin; None: the provider's own address. ``api_key`` is sent in one header and
+    appears nowhere else. A list is read up to ``list_limits``. Every call has a time limit: see ``HttpOptions``.
 
     Raises ``ConfigurationError`` for an address or a key that cannot be used, such as ``http://`` to another machine
-    that ``options`` do not allow.
+    that ``options`` do not allow, and without any address.
     """
-
-    limits: ProviderLimits = LIMITS
 
     def __init__(
         self,
+        dialect: Dialect,
         *,
         api_key: SecretStr | str,
-        base_url: str = BASE_URL,
+        base_url: str | None = None,
         options: HttpOptions = HTTP_OPTIONS,
         list_limits: ListLimits = LIST_LIMITS,
     ) -> None:
+        address = base_url or dialect.base_url
+        if address is None:
+            raise ConfigurationError(
+                f"{dialect.title} has no address of its own", hint="give the one of your server with --base-url"
+            )
+        self.dialect = dialect
+        self._shape = dialect.api
         self._list_limits = list_limits
         self._clock = options.clock
-        self._http = ApiClient(base_url, api_key, explain=wire.explain, address_hint=_ADDRESS_HINT, options=options)
+        self._sleep = options.sleep
+        self._http = ApiClient(
+            address,
+            api_key,
+            auth=dialect.key.auth,
+            explain=partial(wire.explain, hints=dialect.hints),
+            address_hint=dialect.hints.address,
+            options=options,
+        )
 
     def __repr__(self) -> str:
-        return f"GroqProvider({self._http!r})"
+        return f"BatchApi({self.dialect.name!r}, {self._http!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +113,7 @@ class GroqProvider:
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
         """Upload a shard file under ``filename``, which must end in ``.jsonl``; streamed, and repeated on errors.
 
-        Raises ``TooLarge`` for more than ``limits.max_bytes`` without sending anything, and when Groq says so;
+        Raises ``TooLarge`` for more than the dialect's ``max_bytes`` without sending anything, and when the provider says so;
         ``SpoolError`` when the file cannot be read; ``OutcomeUnknown`` when no readable answer with an id came, after which
         uploading again is safe.
         """
@@ -115,16 +121,36 @@ class GroqProvider:
             size = path.stat().st_size
         except OSError as error:
             raise SpoolError(f"{path} cannot be read: {error.strerror or error}") from error
-        if size > self.limits.max_bytes:
+        if size > self.dialect.limits.max_bytes:
             raise TooLarge(
-                f"{path.name} has {size:,} bytes, {self.limits.max_bytes:,} are allowed; it was not sent",
+                f"{path.name} has {size:,} bytes, {self.dialect.limits.max_bytes:,} are allowed; it was not sent",
                 status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
-        payload = self._http.upload(_FILES, fields={"purpose": _PURPOSE}, field="file", source=path, filename=filename)
+        payload = self._http.upload(
+            _FILES, fields={"purpose": self._shape.purpose}, field="file", source=path, filename=filename
+        )
         file = wire.remote_file(payload)
         if file is None:
-            raise OutcomeUnknown(f"POST {_FILES}: the answer carries no file id", hint="uploading again is safe")
+            raise OutcomeUnknown(f"POST {_FILES}: the answer carries no file id", hint=_UPLOAD_AGAIN)
+        self._wait_until_ready(file)
         return file
+
+    def _wait_until_ready(self, file: RemoteFile) -> None:
+        """Wait until a batch may be created of an uploaded file. Raises ``OutcomeUnknown`` after ``_READY_SECONDS``."""
+        if not self._shape.ready_statuses:
+            return
+        ends_at = self._clock() + _READY_SECONDS
+        path = f"{_FILES}/{_segment(file.id, 'file')}"
+        found: RemoteFile | None = file
+        while found is None or found.status not in self._shape.ready_statuses:
+            if self._clock() >= ends_at:
+                status = "without a status" if found is None or found.status is None else found.status
+                raise OutcomeUnknown(
+                    f"file {file.id} is still {status} {_READY_SECONDS:,.0f} s after its upload", hint=_UPLOAD_AGAIN
+                )
+            self._sleep(_READY_POLL_SECONDS)
+            with suppress(NotFound):  # some servers show a new file a moment later
+                found = wire.remote_file(self._http.get(path))
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
         """Stream a file to ``path``; it appears complete, synced and renamed, or not at all.
@@ -165,21 +191,25 @@ class GroqProvider:
     ) -> Batch:
         """Create a batch with exactly one POST, on its own connection, without any retry.
 
-        Groq has no idempotency key, so a second POST would buy a second batch. ``before_sending`` is called when the connection
-        is open and the headers are sent; its errors are raised, and Groq never receives the body.
+        Few providers have an idempotency key: a second POST would buy a second batch. ``before_sending`` is called when the
+        connection is open and the headers are sent; its errors are raised, and the provider never receives the body.
 
         Raises ``ProviderUnreachable`` when no connection was made and ``ProviderRefused`` when the API itself refused: then
         there certainly is no batch. Raises ``OutcomeUnknown`` for everything else: a broken or late exchange, a 5xx, 408,
         409 or 425, a redirect, a refusal that the API did not write, a success without an id.
         """
         request = {
+            **self._shape.creation,
             "input_file_id": input_file_id,
             "endpoint": endpoint,
             "completion_window": window,
-            "metadata": dict(metadata),
         }
+        if kept := self._metadata_to_send(metadata):
+            request["metadata"] = kept
+        if self._shape.idempotency_field is not None and METADATA_KEY in metadata:
+            request[self._shape.idempotency_field] = metadata[METADATA_KEY]
         try:
-            batch = wire.batch(self._http.post_once(_BATCHES, request, before_sending=before_sending))
+            batch = self._read_batch(self._http.post_once(_BATCHES, request, before_sending=before_sending))
         except OutcomeUnknown as error:
             error.hint = f"{_SETTLED_BY_LIST}; {error.hint}" if error.hint else _SETTLED_BY_LIST
             raise
@@ -188,50 +218,54 @@ class GroqProvider:
         return batch
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
-        """Read up to 200 batches with one ``id=A&id=B`` query (console.groq.com/docs/batch), in the order of ``ids``.
+        """Read batches with one query by their ids where the provider has one, else in the list, in the order of ``ids``.
 
-        Ids that Groq leaves out are left out. If the answer has pages, they are read as long as they contain requested batches.
-        Raises ``ValueError`` for more than ``limits.ids_per_status_call`` ids.
+        A few, and those that the first pages of a list do not have, are left out where there is no such query: the caller reads them
+        one by one. Raises ``ValueError`` for more than the dialect's ``batches_per_poll`` ids.
         """
         wanted = dict.fromkeys(ids)
-        if len(wanted) > self.limits.ids_per_status_call:
-            raise ValueError(f"{len(wanted)} ids in one call; {self.limits.ids_per_status_call} are allowed")
+        if len(wanted) > self.dialect.batches_per_poll:
+            raise ValueError(f"{len(wanted)} ids in one call; {self.dialect.batches_per_poll} are allowed")
         found: dict[BatchId, Batch] = {}
-        query = [("id", batch_id) for batch_id in wanted]
+        by_ids = [("id", batch_id) for batch_id in wanted] if self._shape.ids_per_status_call else []
+        if not by_ids and len(wanted) <= _READ_ALONE:
+            return {}
         cursor: str | None = None
+        pages = 0
         while len(found) < len(wanted):
-            page = wire.page(self._http.get(_BATCHES, [*query, *_cursor(cursor)]))
+            page = wire.page(self._http.get(_BATCHES, [*by_ids, *self._page_query(cursor)]), self._shape.listing)
             if page is None:
                 raise OutcomeUnknown(f"GET {_BATCHES}: the answer is not a list")
+            pages += 1
             before = len(found)
-            read = (wire.batch(entry) for entry in page.entries)
+            read = map(self._read_batch, page.entries)
             found |= {batch.id: batch for batch in read if batch is not None and batch.id in wanted}
             cursor = page.next_cursor
-            if cursor is None or len(found) == before:
+            is_past = len(found) == before if by_ids else pages >= _PAGES_PER_POLL
+            if cursor is None or is_past:
                 break
         return {batch_id: found[batch_id] for batch_id in wanted if batch_id in found}
 
     def get_batch(self, batch_id: BatchId) -> Batch:
         """Read one batch. Raises ``NotFound``."""
         path = f"{_BATCHES}/{_segment(batch_id, 'batch')}"
-        return _same_batch(self._http.get(path), batch_id, f"GET {path}")
+        return self._same_batch(self._http.get(path), batch_id, f"GET {path}")
 
     def list_batches(self) -> Iterator[Batch]:
         """Read every batch of the organisation, newest first, page by page, each batch once.
 
         Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
         """
-        return self._read_all(_BATCHES, wire.batch, "batches")
+        return self._read_all(_BATCHES, self._read_batch, "batches")
 
     def cancel_batch(self, batch_id: BatchId) -> Batch:
-        """Ask for cancellation, which takes up to ten minutes; a batch that has ended already is returned as it is.
+        """Ask for cancellation, which takes some minutes; a batch that has ended already is returned as it is.
 
-        Groq does not document its answer for such a batch; OpenAI answers 409, other servers 400.
-        Raises ``NotFound``.
+        Providers answer 409 or 400 for such a batch. Raises ``NotFound``.
         """
         path = f"{_BATCHES}/{_segment(batch_id, 'batch')}/cancel"
         try:
-            return _same_batch(self._http.post(path), batch_id, f"POST {path}")
+            return self._same_batch(self._http.post(path), batch_id, f"POST {path}")
         except ProviderRefused as refused:
             if refused.status not in _CANNOT_CANCEL:
                 raise
@@ -273,7 +307,7 @@ class GroqProvider:
     # The provider itself
 
     def now(self) -> float | None:
-        """Return Groq's time in Unix seconds: the ``Date`` of the last reply and the time since; None before the first one.
+        """Return the provider's time in Unix seconds: the ``Date`` of the last reply and the time since; None before the first one.
 
         Every reply counts, even a refusal. A ``Date`` is whole seconds and as old as the reply.
         """
@@ -326,12 +360,41 @@ class GroqProvider:
 
     def _read_all(self, path: str, read: Callable[[object], T | None], what: str) -> Iterator[T]:
         return read_all(
-            lambda cursor: self._http.get(path, _cursor(cursor)),
+            lambda cursor: self._http.get(path, self._page_query(cursor)),
             read,
             what,
             limits=self._list_limits,
             clock=self._clock,
+            style=self._shape.listing,
         )
+
+    def _page_query(self, cursor: str | None) -> list[tuple[str, str]]:
+        size = self._shape.page_size
+        sized = [] if size is None else [("limit", str(size))]
+        return sized if cursor is None else [*sized, (self._shape.listing.value, cursor)]
+
+    def _read_batch(self, payload: object) -> Batch | None:
+        batch = wire.batch(payload, statuses=self.dialect.statuses)
+        names = self._shape.metadata_names
+        if batch is None or not names:
+            return batch
+        return replace(
+            batch, metadata={ours: batch.metadata[its] for ours, its in names.items() if its in batch.metadata}
+        )
+
+    def _metadata_to_send(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        names = self._shape.metadata_names
+        if names is None:
+            return dict(metadata)
+        return {its: metadata[ours] for ours, its in names.items() if ours in metadata}
+
+    def _same_batch(self, payload: object, batch_id: BatchId, call: str) -> Batch:
+        batch = self._read_batch(payload)
+        if batch is not None and batch.id == batch_id:
+            return batch
+        if wire.says_not_found(payload):
+            raise NotFound(f"{call}: the answer is an error object: there is no such batch", status=HTTPStatus.OK)
+        raise OutcomeUnknown(f"{call}: the answer is not about this batch")
 
     def _announced_size(self, segment: str) -> tuple[int | None, bool]:
         """Return the size by the file object, None if unknown, and whether a body without a length is accepted."""
@@ -347,19 +410,6 @@ class GroqProvider:
             # The size exists but could not be read now: only a body that shows its own end is accepted.
             return None, False
         return (None if file is None else file.size_bytes), True
-
-
-def _cursor(cursor: str | None) -> list[tuple[str, str]]:
-    return [] if cursor is None else [("cursor", cursor)]
-
-
-def _same_batch(payload: object, batch_id: BatchId, call: str) -> Batch:
-    batch = wire.batch(payload)
-    if batch is not None and batch.id == batch_id:
-        return batch
-    if wire.says_not_found(payload):
-        raise NotFound(f"{call}: the answer is an error object: there is no such batch", status=HTTPStatus.OK)
-    raise OutcomeUnknown(f"{call}: the answer is not about this batch")
 
 
 def _segment(remote_id: str, what: str) -> str:

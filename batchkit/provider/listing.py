@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from batchkit.errors import ListingIncomplete, ProviderError
-from batchkit.provider.groq import wire
+from batchkit.provider import wire
+from batchkit.provider.dialect import ListStyle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ def read_all(
     *,
     limits: ListLimits,
     clock: Callable[[], float],
+    style: ListStyle = ListStyle.CURSOR,
 ) -> Iterator[T]:
     """Yield every entry once, in the provider's order; a page is fetched when the previous one has been consumed.
 
@@ -70,7 +72,7 @@ def read_all(
         number += 1
         if number > limits.pages or clock() >= ends_at:
             raise _given_up(what, number - 1, len(seen_ids), limits.seconds + clock() - ends_at)
-        page = _fetch_page(fetch, cursor, f"page {number} of the list of {what}")
+        page = _fetch_page(fetch, cursor, f"page {number} of the list of {what}", style)
         page_digest = _digest()
         known_before = len(seen_ids)
         for entry in page.entries:
@@ -100,9 +102,9 @@ def read_all(
             raise ListingIncomplete(f"{idle} pages of the list of {what} brought nothing new", hint=_HINT)
 
 
-def _fetch_page(fetch: Callable[[str | None], object], cursor: str | None, name: str) -> wire.Page:
+def _fetch_page(fetch: Callable[[str | None], object], cursor: str | None, name: str, style: ListStyle) -> wire.Page:
     try:
-        page = wire.page(fetch(cursor))
+        page = wire.page(fetch(cursor), style)
     except ProviderError as error:
         raise ListingIncomplete(f"{name} could not be read: {error.message}", hint=error.hint) from error
     if page is None:

@@ -1,7 +1,8 @@
-"""Groq's JSON, read leniently. Pure; no function raises for any JSON value in any place.
+"""The JSON of batch APIs, read leniently. Pure; no function raises for any JSON value in any place.
 
-Sources: console.groq.com/docs/batch, /docs/api-reference, /docs/errors and /docs/rate-limits. If the documents contradict each
-other or differ from the replies of similar servers, every reading is accepted.
+The shape is that of console.groq.com/docs/batch, /docs/api-reference, /docs/errors and /docs/rate-limits, which is OpenAI's. If
+the documents contradict each other or differ from the replies of similar servers, every reading is accepted. What a provider names in
+another way is in its dialect.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from batchkit.files.jsonl import dumps
@@ -26,12 +26,15 @@ from batchkit.models import (
     RemoteModel,
     RequestCounts,
 )
+from batchkit.provider.dialect import ListStyle
 from batchkit.provider.failures import Refusal
 from batchkit.provider.headers import parse_duration
 from batchkit.provider.refusals import refusal_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from batchkit.provider.dialect import Hints
 
 # The sum of two of them fits in 32 bits, as a database needs it.
 _LARGEST_COUNT = 1_000_000_000
@@ -44,30 +47,14 @@ _TRY_AGAIN = re.compile(r"try again in ((?:[0-9.]+[a-z\u00b5]+)+)", re.IGNORECAS
 
 _NOT_FOUND = re.compile(r"not[ _]found|\bno (?:such )?batch\b|does not exist", re.IGNORECASE)
 
-_HINTS: dict[int, str] = {
-    HTTPStatus.UNAUTHORIZED: "the key is missing, wrong or revoked: check GROQ_API_KEY (console.groq.com/keys)",
-    HTTPStatus.FORBIDDEN: "this key may not do that: check its project and its permissions (console.groq.com)",
-    HTTPStatus.NOT_FOUND: "it is gone (files are kept for 30 days), it belongs to another key's organisation, or the "
-    "base URL lacks its /openai/v1",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "cut the file smaller: 50,000 lines and 200 MB at most",
-}
-_ACCOUNT_HINT = (
-    "the account itself is refused, whatever it sends: check its billing, its spend limit and its restrictions "
-    "(console.groq.com/settings/billing), then run the same command again"
-)
 _UNKNOWN_PATH_CODE = "unknown_url"
-_PLAN_CODE = "not_available_for_plan"
-_PLAN_HINT = (
-    "the free plan has no Batch API: upgrade the organisation to the Developer tier "
-    "(console.groq.com/settings/billing) or use a key of one that has it"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list. ``next_cursor`` is None on the last page.
+    """One page of a list. ``next_cursor`` is what asks for the next page, None on the last one.
 
-    ``has_unreachable_rest``: there is more, but no cursor to read it.
+    ``has_unreachable_rest``: there is more, but it is not said how to ask for it.
     """
 
     entries: Sequence[object]
@@ -75,7 +62,7 @@ class Page:
     has_unreachable_rest: bool
 
 
-def explain(status: int, payload: object) -> Refusal:
+def explain(status: int, payload: object, *, hints: Hints) -> Refusal:
     """Read an error body: ``{"error": {message, type, code, param}}`` (console.groq.com/docs/errors), or a similar shape."""
     root = payload if isinstance(payload, Mapping) else {}
     error = root.get("error", root)
@@ -85,9 +72,9 @@ def explain(status: int, payload: object) -> Refusal:
     code, kind_of_error, param = text(error.get("code")), text(error.get("type")), text(error.get("param"))
     # Some servers send the code as the type.
     kind = refusal_kind(status=status, code=code or kind_of_error, message=message, param=param)
-    hint = _PLAN_HINT if code == _PLAN_CODE else _HINTS.get(status)
+    hint = hints.by_code.get(code or "") or hints.by_status.get(status)
     if hint is None and kind is RefusalKind.ACCOUNT:
-        hint = _ACCOUNT_HINT
+        hint = hints.account
     return Refusal(
         message=message,
         code=code,
@@ -109,12 +96,14 @@ def says_not_found(payload: object) -> bool:
     return any(found is not None and _NOT_FOUND.search(found) for found in texts)
 
 
-def page(payload: object) -> Page | None:
-    """Read ``{"object": "list", "data": [...], "paging": {"next_cursor": ...}}``; None when it is not a list.
+def page(payload: object, style: ListStyle = ListStyle.CURSOR) -> Page | None:
+    """Read ``{"object": "list", "data": [...]}`` or a bare list; None when it is not a list.
 
-    ``data`` null is an empty list, as some servers send it. On the last page ``paging`` or its cursor may be absent or null
-    (console.groq.com/docs/batch). Any other value there may mean that there is more.
+    ``data`` null is an empty list, as some servers send it. In every style a page that names a cursor is continued with it, because
+    only a server that pages by cursors sends one.
     """
+    if isinstance(payload, list):
+        return Page(entries=payload, next_cursor=None, has_unreachable_rest=False)
     if not isinstance(payload, Mapping) or "data" not in payload:
         return None
     entries = payload["data"]
@@ -122,16 +111,31 @@ def page(payload: object) -> Page | None:
         entries = []
     if not isinstance(entries, list):
         return None
+    # On the last page ``paging`` or its cursor may be absent or null (console.groq.com/docs/batch). Any other value there may mean
+    # that there is more.
     paging = payload.get("paging")
     cursor = paging.get("next_cursor") if isinstance(paging, Mapping) else paging
     next_cursor = text(cursor) if cursor and isinstance(paging, Mapping) else None
-    # ``has_more`` is OpenAI's; its pages are requested in another way.
-    rest = payload.get("has_more") is True or bool(cursor)
-    return Page(entries=entries, next_cursor=next_cursor, has_unreachable_rest=rest and next_cursor is None)
+    has_more = payload.get("has_more") is True
+    if next_cursor is None and has_more and style is ListStyle.AFTER:
+        next_cursor = text(payload.get("last_id")) or _id_of_last(entries)
+    return Page(
+        entries=entries,
+        next_cursor=next_cursor,
+        has_unreachable_rest=(has_more or bool(cursor)) and next_cursor is None,
+    )
 
 
-def batch(payload: object) -> Batch | None:
-    """Read a batch object; None when it has no id. An unknown status is kept, an absent one is ``unknown``."""
+def _id_of_last(entries: Sequence[object]) -> str | None:
+    last = entries[-1] if entries else None
+    return text(last.get("id")) if isinstance(last, Mapping) else None
+
+
+def batch(payload: object, *, statuses: Mapping[str, BatchStatus] | None = None) -> Batch | None:
+    """Read a batch object; None when it has no id. An unknown status is kept, an absent one is ``unknown``.
+
+    ``statuses`` translates status words, in lower case, that are not ours.
+    """
     if not isinstance(payload, Mapping):
         return None
     batch_id = text(payload.get("id"))
@@ -139,7 +143,7 @@ def batch(payload: object) -> Batch | None:
         return None
     return Batch(
         id=BatchId(batch_id),
-        status=_status(payload.get("status")),
+        status=_status(payload.get("status"), statuses or {}),
         endpoint=text(payload.get("endpoint")) or "",
         input_file_id=_file_id(payload.get("input_file_id")),
         output_file_id=_file_id(payload.get("output_file_id")),
@@ -178,6 +182,7 @@ def remote_file(payload: object) -> RemoteFile | None:
         size_bytes=size if size is not None and 0 <= size <= _LARGEST_SIZE else None,
         purpose=text(payload.get("purpose")) or "",
         created_at=_time(payload.get("created_at")),
+        status=text(payload.get("status")),
     )
 
 
@@ -208,11 +213,12 @@ def _file_id(value: object) -> FileId | None:
     return None if word is None else FileId(word)
 
 
-def _status(value: object) -> str:
+def _status(value: object, statuses: Mapping[str, BatchStatus]) -> str:
     word = text(value)
     if word is None:
         return "unknown"
     known = word.strip().lower()
+    known = statuses.get(known, known)
     return known if known in _KNOWN_STATUSES else word[:_LONGEST_STATUS_CHARS]
 
 

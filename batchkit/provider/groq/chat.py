@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from batchkit.preflight.facts import (
+from batchkit.preflight.findings import (
+    PreflightFindings,
+    Repeated,
+    check_range,
+    describe,
+    is_integer,
+    is_number,
+    one_of,
+)
+from batchkit.preflight.messages import texts
+from batchkit.provider.groq.models import (
     API,
     GUARD_MODELS,
     INTEGERS,
@@ -29,18 +39,6 @@ from batchkit.preflight.facts import (
     UNSUPPORTED,
     VISION,
 )
-from batchkit.preflight.findings import (
-    PreflightFindings,
-    Repeated,
-    check_range,
-    describe,
-    is_integer,
-    is_number,
-    one_of,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _is_name: Final = re.compile(NAME).fullmatch
 _CONTENT: Final = "give a string or a list of content parts"
@@ -115,20 +113,6 @@ def check(body: dict[str, Any], model: str | None, line_bytes: int, findings: Pr
     is_json = _check_response_format(body, findings)
     _check_effort(body.get("reasoning_effort"), model, findings)
     _check_reasoning(body, has_tools=has_tools, is_json=is_json, findings=findings)
-
-
-def texts(messages: Any) -> Iterator[str]:
-    """Yield every text of well-formed messages, in order; malformed parts are skipped."""
-    if not isinstance(messages, list):
-        return
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            yield content
-        elif isinstance(content, list):
-            for part in content:
-                if isinstance(part, dict) and isinstance(text := part.get("text"), str):
-                    yield text
 
 
 # Messages

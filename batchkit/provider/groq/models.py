@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from batchkit.preflight.rules import CHAT, TRANSCRIPTIONS, TRANSLATIONS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,16 +17,7 @@ LIMITS_AS_OF: Final = "2025-07"
 
 # console.groq.com/docs/batch: the fields of a line, the one method, the three urls.
 BATCH: Final = "console.groq.com/docs/batch"
-METHOD: Final = "POST"
-CHAT: Final = "/v1/chat/completions"
-TRANSCRIPTIONS: Final = "/v1/audio/transcriptions"
-TRANSLATIONS: Final = "/v1/audio/translations"
 ENDPOINTS: Final = (CHAT, TRANSCRIPTIONS, TRANSLATIONS)
-
-# The page calls custom_id "your unique identifier" and gives no limit. The limit is ours, so that an id can be an index
-# key; the portable form is accepted by other batch APIs of the same shape.
-CUSTOM_ID_MAX_CHARS: Final = 512
-CUSTOM_ID_PORTABLE: Final = r"[A-Za-z0-9_.:-]{1,64}"
 
 # console.groq.com/docs/openai: parameters that are answered with 400, and other differences from OpenAI.
 OPENAI: Final = "console.groq.com/docs/openai"
@@ -86,7 +79,7 @@ AUDIO_PROMPT_TOKENS: Final = 224
 
 # console.groq.com/docs/models, /batch and /speech-to-text: the urls of known models. Models change faster than this
 # table, so a model that is not in it is never refused: GET /models decides (``model_warnings``).
-_CHAT_MODELS: Final = (
+CHAT_MODELS: Final = (
     "compound-beta",
     "compound-beta-mini",
     "deepseek-r1-distill-llama-70b",
@@ -105,11 +98,37 @@ _CHAT_MODELS: Final = (
     "qwen/qwen3-32b",
 )
 MODEL_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(_CHAT_MODELS, (CHAT,)),
+    **dict.fromkeys(CHAT_MODELS, (CHAT,)),
     "whisper-large-v3": (TRANSCRIPTIONS, TRANSLATIONS),
     "whisper-large-v3-turbo": (TRANSCRIPTIONS,),
     "distil-whisper-large-v3-en": (TRANSCRIPTIONS,),
     # Text to speech has no url in the Batch API.
     "playai-tts": (),
     "playai-tts-arabic": (),
+}
+#: Models with rules of their own.
+PARTICULAR_MODELS: Final = GUARD_MODELS | {model for model, urls in MODEL_ENDPOINTS.items() if CHAT not in urls}
+TRANSCRIPTION_MODELS: Final = tuple(model for model, urls in MODEL_ENDPOINTS.items() if TRANSCRIPTIONS in urls)
+#: console.groq.com/docs/speech-to-text: the only model that translates.
+TRANSLATION_MODEL: Final = "whisper-large-v3"
+
+# console.groq.com/docs/structured-outputs (read 2026-02): models with constrained decoding, for schemas that require all their
+# properties and allow no others; and models that accept a schema without that guarantee.
+STRICT_SCHEMA_MODELS: Final = frozenset({"openai/gpt-oss-20b", "openai/gpt-oss-120b"})
+SCHEMA_MODELS: Final = STRICT_SCHEMA_MODELS | {
+    "meta-llama/llama-4-maverick-17b-128e-instruct",
+    "meta-llama/llama-4-scout-17b-16e-instruct",
+    "moonshotai/kimi-k2-instruct",
+    "moonshotai/kimi-k2-instruct-0905",
+    "openai/gpt-oss-safeguard-20b",
+}
+# console.groq.com/docs/models (read 2025-07): the largest number of output tokens, where it is below the context length.
+MAX_COMPLETION_TOKENS: Final[Mapping[str, int]] = {
+    "gemma2-9b-it": 8_192,
+    "llama-3.3-70b-versatile": 32_768,
+    "meta-llama/llama-4-maverick-17b-128e-instruct": 8_192,
+    "meta-llama/llama-4-scout-17b-16e-instruct": 8_192,
+    "meta-llama/llama-guard-4-12b": 1_024,
+    "moonshotai/kimi-k2-instruct": 16_384,
+    "qwen/qwen3-32b": 40_960,
 }

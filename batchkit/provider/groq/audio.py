@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from batchkit.preflight.facts import (
+from batchkit.preflight.findings import PreflightFindings, check_range, describe, one_of
+from batchkit.preflight.rules import TRANSLATIONS
+from batchkit.provider.groq.models import (
     AUDIO_FORMATS,
     AUDIO_PROMPT_TOKENS,
     AUDIO_TEMPERATURE,
@@ -12,9 +14,7 @@ from batchkit.preflight.facts import (
     GRANULARITIES_FORMAT,
     SPEECH,
     TRANSLATION_LANGUAGE,
-    TRANSLATIONS,
 )
-from batchkit.preflight.findings import PreflightFindings, check_range, describe, one_of
 
 _CHARS_PER_TOKEN: Final = 4
 _SCHEME_CHARS: Final = 16

@@ -1,0 +1,192 @@
+"""What is particular to a provider: everything that other rooms may ask about it, as one value.
+
+``dialects`` finds it by name. Everything that is a number here is data with a date (``verified``): the provider may have changed it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from batchkit.lifecycle import LineCodes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batchkit.models import BatchStatus
+    from batchkit.preflight.rules import LineRules
+    from batchkit.sharding import ShardLimits, Windows
+
+
+#: Without a call that reads batches by their ids, this many are looked for in the list at once.
+_BATCHES_PER_POLL = 200
+
+
+class ListStyle(StrEnum):
+    """How a provider pages its lists."""
+
+    #: ``cursor`` in the query, ``paging.next_cursor`` in the reply.
+    CURSOR = "cursor"
+    #: ``after`` in the query: the id of the last entry; ``has_more`` in the reply.
+    AFTER = "after"
+
+
+class AuthStyle(StrEnum):
+    """The header that carries the key."""
+
+    BEARER = "bearer"
+    API_KEY = "api-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySource:
+    """Where the key comes from: the environment's ``variables``, the first one first, and the ``page`` that gives one out."""
+
+    variables: tuple[str, ...]
+    page: str | None = None
+    auth: AuthStyle = AuthStyle.BEARER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiShape:
+    """The calls of the API.
+
+    ``purpose`` is that of an input file; it is ready for a batch when its status is one of ``ready_statuses`` (empty: at once).
+    ``ids_per_status_call`` batches are read in one GET; 0: no call reads several by their ids. ``page_size`` is asked for in lists,
+    None: not at all. ``metadata_names`` renames the only pairs of metadata that are kept (None: all are). ``creation`` are members
+    that every creation has besides ours. ``idempotency_field`` names the member that makes a repeated creation return the first
+    batch.
+    """
+
+    purpose: str = "batch"
+    ready_statuses: frozenset[str] = frozenset()
+    ids_per_status_call: int = 0
+    listing: ListStyle = ListStyle.AFTER
+    page_size: int | None = 100
+    metadata_names: Mapping[str, str] | None = None
+    creation: Mapping[str, object] = field(default_factory=dict)
+    idempotency_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hints:
+    """What to do after a refusal, for people. ``account`` is the hint for any refusal of the account without another one."""
+
+    address: str
+    account: str
+    by_status: Mapping[int, str] = field(default_factory=dict)
+    by_code: Mapping[str, str] = field(default_factory=dict)
+    limits_page: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is documented of models, by their names in lower case.
+
+    ``schema`` models take a JSON Schema for their answers, ``strict_schema`` ones guarantee it; None: every model does.
+    ``max_completion_tokens`` is the limit of output tokens where it is below the length of the context. ``chat``,
+    ``transcription`` and ``guard`` models are offered by the completion of commands. A request has at most ``max_images`` and, with
+    images in base64, ``max_base64_request_bytes``.
+    """
+
+    schema: frozenset[str] | None = frozenset()
+    strict_schema: frozenset[str] | None = frozenset()
+    max_completion_tokens: Mapping[str, int] = field(default_factory=dict)
+    chat: tuple[str, ...] = ()
+    transcription: tuple[str, ...] = ()
+    guard: tuple[str, ...] = ()
+    max_images: int = sys.maxsize
+    max_base64_request_bytes: int = sys.maxsize
+
+    def takes_schema(self, model: str) -> bool:
+        """Whether the model takes a JSON Schema for its answers."""
+        return self.schema is None or model.lower() in self.schema
+
+    def is_strict(self, model: str) -> bool:
+        """Whether the model guarantees answers that conform to a strict schema."""
+        return self.strict_schema is None or model.lower() in self.strict_schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """How answers are billed. ``catalogue`` is the provider's name in genai-prices, None without known prices.
+
+    ``discount`` is the share of the ordinary price that a batch saves; None: unknown. Recordings are billed as at least
+    ``min_billed_seconds``.
+    """
+
+    catalogue: str | None = None
+    discount: float | None = None
+    min_billed_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """For how many days the provider keeps files; None: unknown."""
+
+    input_days: int | None = None
+    output_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """One provider. ``name`` is what commands take and databases hold; ``title`` is for people.
+
+    ``base_url`` is None where every user has another one. ``cancel_minutes`` is how long a cancellation may take.
+    ``statuses`` translates status words, in lower case, that are not ours. ``verified`` says how and when these values were checked.
+    """
+
+    name: str
+    title: str
+    verified: str
+    base_url: str | None
+    key: KeySource
+    rules: LineRules
+    limits: ShardLimits
+    windows: Windows
+    api: ApiShape
+    hints: Hints
+    codes: LineCodes = field(default_factory=LineCodes)
+    statuses: Mapping[str, BatchStatus] = field(default_factory=dict)
+    models: ModelFacts = field(default_factory=ModelFacts)
+    prices: Prices = field(default_factory=Prices)
+    retention: Retention = field(default_factory=Retention)
+    cancel_minutes: int = 10
+
+    def problem_of_sizes(
+        self,
+        *,
+        window: str | None = None,
+        max_window: str | None = None,
+        shard_lines: int | None = None,
+        shard_bytes: int | None = None,
+    ) -> str | None:
+        """Return why the provider takes no files and windows like these, None if it does; None is not asked for."""
+        for name, given in (("window", window), ("max_window", max_window)):
+            try:
+                _ = given is None or self.windows.hours(given)
+            except ValueError as error:
+                return f"{name} is {given}: {self.title}: {error}"
+        for name, size, most in (
+            ("shard_lines", shard_lines, self.limits.max_lines),
+            ("shard_bytes", shard_bytes, self.limits.max_bytes),
+        ):
+            if size is not None and size > most:
+                return f"{name} is {size:,}: a file of {self.title} has at most {most:,}"
+        return None
+
+    @property
+    def batches_per_poll(self) -> int:
+        """How many batches one call of ``Provider.get_batches`` may ask for."""
+        return self.api.ids_per_status_call or _BATCHES_PER_POLL
+
+    @property
+    def key_hint(self) -> str:
+        """What to do without a key."""
+        page = f" ({self.key.page})" if self.key.page else ""
+        return f"set {self.key.variables[0]}{page}, or try everything without one: `batchkit demo`"
+
+    def __repr__(self) -> str:
+        return f"Dialect({self.name!r})"

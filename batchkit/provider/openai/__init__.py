@@ -1,0 +1,1 @@
+"""Servers that speak OpenAI's Files and Batches API, or nearly so: one shape, and a profile for each of them."""

@@ -1,0 +1,201 @@
+"""The profiles of servers that speak OpenAI's shape: data files, each field with a mark and a date.
+
+A profile says only where a server differs from OpenAI's reference (platform.openai.com/docs/api-reference/batch). Marks: ``S`` sure
+(the vendor's own page or SDK), ``L`` likely (third parties, or one step of inference), ``U`` unknown: the value is a guess.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from batchkit.errors import ConfigurationError
+from batchkit.models import BatchStatus
+from batchkit.preflight.rules import CHAT, CUSTOM_ID_MAX_CHARS, LineRules
+from batchkit.provider.dialect import (
+    ApiShape,
+    AuthStyle,
+    Dialect,
+    Hints,
+    KeySource,
+    ListStyle,
+    ModelFacts,
+    Prices,
+    Retention,
+)
+from batchkit.provider.openai import lines
+from batchkit.sharding import ShardLimits, Windows
+
+T = TypeVar("T")
+
+_REFERENCE_DATE: Final = dt.date(2026, 11, 29)
+_DEFAULT_BYTES: Final = 100_000_000
+_ENDING: Final = ".toml"
+_HOURS_PER_DAY: Final = 24
+
+
+class Fact(BaseModel, Generic[T]):
+    """A value with its mark and the date on which it was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    value: T = Field(alias="is")
+    mark: Literal["S", "L", "U"]
+    date: dt.date
+
+
+def _reference(value: T) -> Fact[T]:
+    """Return a fact of OpenAI's own reference, which a server is taken to share unless its profile says otherwise."""
+    return Fact(value=value, mark="L", date=_REFERENCE_DATE)
+
+
+class Profile(BaseModel):
+    """One server.
+
+    ``windows`` are hours, the shortest and the longest. ``metadata`` is what becomes of a batch's metadata: ``kept``, ``none``, or
+    new names for the only pairs that are kept. ``ready`` are the statuses of a file of which a batch may be created. Without
+    ``one_model`` a file may have requests to several models.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    page: str
+    base_url: Fact[str] | None = None
+    key_variable: str
+    key_page: str | None = None
+    auth: Fact[AuthStyle] = _reference(AuthStyle.BEARER)
+    endpoints: Fact[tuple[str, ...]] = _reference((CHAT,))
+    one_model: Fact[bool] = _reference(value=True)
+    max_lines: Fact[int] = _reference(50_000)
+    max_bytes: Fact[int] = _reference(200_000_000)
+    max_line_bytes: Fact[int] | None = None
+    custom_id_chars: Fact[int] | None = None
+    windows: Fact[tuple[int, int]] = _reference((24, 24))
+    window_in_days: Fact[bool] | None = None
+    purpose: Fact[str] = _reference("batch")
+    ready: Fact[tuple[str, ...]] | None = None
+    page_size: Fact[int] = _reference(100)
+    metadata: Fact[Literal["kept", "none"] | dict[str, str]] = _reference("kept")
+    creation: Fact[dict[str, Any]] | None = None
+    idempotency_field: Fact[str] | None = None
+    statuses: Fact[dict[str, BatchStatus]] | None = None
+    input_days: Fact[int] | None = None
+    output_days: Fact[int] | None = None
+    discount: Fact[float] | None = None
+    prices: str | None = None
+
+    @property
+    def dated(self) -> str:
+        """When the profile was read, and how much of what it says is sure."""
+        facts = [fact for name in self.model_fields_set if isinstance(fact := getattr(self, name), Fact)]
+        newest = max((fact.date for fact in facts), default=_REFERENCE_DATE)
+        sure = sum(fact.mark == "S" for fact in facts)
+        return f"documentation of {newest:%Y-%m-%d}, {sure} of {len(facts)} values sure"
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the profiles that are part of this package."""
+    files = resources.files("batchkit.provider.openai").joinpath("profiles").iterdir()
+    found = sorted(file.name.removesuffix(_ENDING) for file in files if file.name.endswith(_ENDING))
+    return tuple(sorted(found, key=lambda name: name != "openai"))
+
+
+@cache  # a file of the package does not change
+def profile_named(name: str) -> Profile:
+    """Read a profile of this package."""
+    text = resources.files("batchkit.provider.openai").joinpath("profiles", f"{name}{_ENDING}").read_text("utf-8")
+    return parse(tomllib.loads(text), place=name)
+
+
+def parse(values: dict[str, Any], *, place: str) -> Profile:
+    """Check the values of a profile. Raises ``ConfigurationError`` with each problem, and ``place``."""
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors(include_url=False)
+        )
+        raise ConfigurationError(f"the profile {place} is wrong: {problems}") from None
+
+
+def dialect_of(name: str, profile: Profile) -> Dialect:
+    """Return a profile as a dialect."""
+    kept = profile.metadata.value
+    shortest, longest = profile.windows.value
+    in_days = profile.window_in_days is not None and profile.window_in_days.value
+    days = range(1, longest // _HOURS_PER_DAY + 1) if in_days else ()
+    return Dialect(
+        name=name,
+        title=profile.title,
+        verified=profile.dated,
+        base_url=_value(profile.base_url),
+        key=KeySource(variables=(profile.key_variable,), page=profile.key_page, auth=profile.auth.value),
+        rules=LineRules(
+            page=profile.page,
+            as_of=f"{profile.endpoints.date:%Y-%m}",
+            endpoints=profile.endpoints.value,
+            check_body=lines.check_body,
+            are_plain=lines.are_plain,
+            plain_parameters=lines.PLAIN_PARAMETERS,
+            has_one_model=profile.one_model.value,
+            max_line_bytes=_value(profile.max_line_bytes),
+            max_custom_id_chars=_value(profile.custom_id_chars) or CUSTOM_ID_MAX_CHARS,
+        ),
+        limits=ShardLimits(
+            max_lines=profile.max_lines.value,
+            max_bytes=profile.max_bytes.value,
+            default_bytes=min(_DEFAULT_BYTES, profile.max_bytes.value),
+            min_default_lines=min(1_000, profile.max_lines.value),
+            polled_batches=profile.page_size.value,
+        ),
+        windows=Windows(
+            shortest_hours=shortest,
+            longest_hours=longest,
+            spellings=tuple((day * _HOURS_PER_DAY, f"{day}d") for day in days),
+        ),
+        api=ApiShape(
+            purpose=profile.purpose.value,
+            ready_statuses=frozenset(() if profile.ready is None else profile.ready.value),
+            listing=ListStyle.AFTER,
+            page_size=profile.page_size.value,
+            metadata_names=None if kept == "kept" else {} if isinstance(kept, str) else kept,
+            creation={} if profile.creation is None else profile.creation.value,
+            idempotency_field=_value(profile.idempotency_field),
+        ),
+        hints=_hints(profile),
+        statuses={} if profile.statuses is None else profile.statuses.value,
+        models=ModelFacts(schema=None, strict_schema=None),
+        prices=Prices(catalogue=profile.prices, discount=_value(profile.discount)),
+        retention=Retention(input_days=_value(profile.input_days), output_days=_value(profile.output_days)),
+    )
+
+
+def read(name: str) -> Dialect:
+    """Return the dialect of a profile of this package."""
+    return dialect_of(name, profile_named(name))
+
+
+def _value(fact: Fact[T] | None) -> T | None:
+    return None if fact is None else fact.value
+
+
+def _hints(profile: Profile) -> Hints:
+    where = f" ({profile.key_page})" if profile.key_page else ""
+    address = f": the one of {profile.title} is {profile.base_url.value}" if profile.base_url else ""
+    return Hints(
+        address=f"check the base URL (BATCHKIT_BASE_URL){address}; and check that no proxy or login page answers in its place",
+        account=f"{profile.title} refuses the account itself, whatever it sends: check its billing and its limits, then run the same"
+        " command again",
+        by_status={
+            401: f"the key is missing, wrong or revoked: check {profile.key_variable}{where}",
+            403: "this key may not do that: check its project and its permissions",
+            404: "it is gone, it belongs to another key's organisation, or the base URL lacks its /v1",
+            413: f"cut the file smaller: {profile.max_lines.value:,} lines and {profile.max_bytes.value:,} bytes at most",
+        },
+    )
