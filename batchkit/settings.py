@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     @property
     def address(self) -> str:
         """The API's address. Raises ``ConfigurationError`` when neither the settings nor the provider have one."""
-        address = self.base_url or self.dialect.base_url
+        address = self.dialect.base_url if self.base_url is None else self.base_url
         if address is None:
             raise ConfigurationError(
                 f"{self.dialect.title} has no address of its own",
@@ -242,14 +242,19 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems = "; ".join(_problem(found, given, sources) for found in error.errors(include_url=False))
         raise ConfigurationError(f"a setting is wrong: {problems}", hint="see `batchkit run --help`") from None
-    if problem := dialect.problem_of_sizes(
-        window=settings.window,
-        max_window=settings.max_window,
-        shard_lines=settings.shard_lines,
-        shard_bytes=settings.shard_bytes,
-    ):
-        raise ConfigurationError(f"a setting is wrong: {problem}", hint="see `batchkit run --help`")
+    _check_sizes(settings, given, sources)
     return settings
+
+
+def _check_sizes(settings: Settings, given: Mapping[str, Any], sources: _Sources) -> None:
+    """Refuse windows and sizes of files that the provider does not take. Raises ``ConfigurationError``."""
+    sizes = {name: getattr(settings, name) for name in ("window", "max_window", "shard_lines", "shard_bytes")}
+    problems = [
+        f"{_shown(name, given, sources)}: {reason}"
+        for name, reason in settings.dialect.problems_of_sizes(**sizes).items()
+    ]
+    if problems:
+        raise ConfigurationError(f"a setting is wrong: {'; '.join(problems)}", hint="see `batchkit run --help`")
 
 
 def origins_of_settings(flags: Mapping[str, Any], dialect: Dialect) -> dict[str, str]:
@@ -391,6 +396,13 @@ def _is_same_server(one: str, other: str) -> bool:
 def _problem(found: Any, given: Mapping[str, Any], sources: _Sources) -> str:
     """Write what is wrong with a setting, with the variable that gives it."""
     name = ".".join(map(str, found["loc"]))
+    return f"{_shown(name, given, sources)}: {found['msg'].removeprefix('Value error, ')}"
+
+
+def _shown(name: str, given: Mapping[str, Any], sources: _Sources) -> str:
+    """Return a setting's name with what gives it."""
     variable = None if name in given else sources.variable(name)
-    where = f" ({variable[0]} in {variable[1]})" if variable else ""
-    return f"{name}{where}: {found['msg'].removeprefix('Value error, ')}"
+    if variable is not None:
+        return f"{name} ({variable[0]} in {variable[1]})"
+    is_of_file = name not in given and sources.file is not None and name in sources.in_file
+    return f"{name} ({sources.file.place_of(name)})" if is_of_file and sources.file is not None else name

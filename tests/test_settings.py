@@ -112,7 +112,7 @@ WRONG = """\
 transfers = 3
 [batchkit]
 widnow = "24h"
-window = "1h"
+window = "one day"
 shard_lines = [
   1,
 ]
@@ -135,7 +135,7 @@ def test_every_mistake_is_reported_with_its_line(folder):
     assert list(said) == ["1", "3", "4", "5", "8", "9", "10", "11", "13", "14", "15"]
     assert said["1"] == "transfers does not belong here: write transfers below [batchkit]"
     assert said["3"] == "there is no setting 'widnow'; did you mean 'window'?"
-    assert said["4"].startswith("window: a completion window is 24h to 7d")
+    assert said["4"].startswith("window: a completion window is written in hours or days")
     assert said["5"].startswith("shard_lines: ")
     assert "did you mean 'max_window'?" in said["8"]
     assert "did you mean 'home'?" in said["9"]
@@ -312,3 +312,33 @@ def test_no_file_can_set_a_command(folder, monkeypatch):
     settings = load_settings()
     assert settings.on_finish == "mail -s 'batchkit secret-part' me"
     assert "secret-part" not in f"{settings} {settings!r}"
+
+
+def test_windows_and_sizes_are_those_of_the_provider(folder, monkeypatch):
+    """What the provider does not take is refused with the place that says it; by default its own values apply."""
+    file = write(folder, '[batchkit]\nprovider = "openai"\nwindow = "48h"\n')
+    monkeypatch.setenv("BATCHKIT_SHARD_LINES", "50001")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert f"window ({file}:3): 48h is no window of OpenAI, which has 24h" in str(caught.value)
+    assert "shard_lines (BATCHKIT_SHARD_LINES in the environment): 50,001 is too many" in str(caught.value)
+    assert load_settings(provider="groq", shard_lines=50_000).window == "48h"
+    with pytest.raises(ConfigurationError, match="no provider 'opneai'; did you mean 'openai'"):
+        load_settings(provider="opneai")
+
+
+def test_each_provider_has_a_key_and_an_address_of_its_own(monkeypatch):
+    """The address of the environment belongs to its provider; a flag that names another one leaves it."""
+    monkeypatch.setenv("GROQ_API_KEY", "groqs")
+    monkeypatch.setenv("OPENAI_API_KEY", "openais")
+    monkeypatch.setenv("BATCHKIT_API_KEY", "of some server")
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:1/v1")
+    assert key_of(load_settings()) == "groqs"
+    assert load_settings().address == "http://127.0.0.1:1/v1"
+    found = load_settings(provider="openai")
+    assert (key_of(found), found.address) == ("openais", "https://api.openai.com/v1")
+    assert load_settings(provider="openai", base_url="http://127.0.0.1:2/v1").address == "http://127.0.0.1:2/v1"
+    own = load_settings(provider="vllm", base_url="http://127.0.0.1:3/v1")
+    assert key_of(own) == "of some server"
+    with pytest.raises(ConfigurationError, match="no address of its own"):
+        _ = load_settings(provider="vllm").address

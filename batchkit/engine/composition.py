@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchkit.engine.pending import Pacing
-from batchkit.errors import ConfigurationError
+from batchkit.errors import ConfigurationError, UsageError
 from batchkit.files.remote import RemoteFiles
 from batchkit.files.shared_spool import SharedSpool
 from batchkit.files.spool import Spool
@@ -55,6 +55,18 @@ def split_defaults(settings: Settings) -> SplitDefaults:
         max_expiries=settings.max_expiries,
         dialect=dialect,
     )
+
+
+def check_sizes(settings: Settings, options: SplitOptions) -> None:
+    """Refuse windows and sizes of files that the provider does not take. Raises ``UsageError``."""
+    problems = settings.dialect.problems_of_sizes(
+        window=options.window,
+        max_window=options.max_window,
+        shard_lines=options.shard_lines,
+        shard_bytes=options.shard_bytes,
+    )
+    if problems:
+        raise UsageError("; ".join(f"{name}: {reason}" for name, reason in problems.items()), hint="nothing was sent")
 
 
 def reuse_scope(settings: Settings, options: SplitOptions) -> str:

@@ -148,6 +148,7 @@ class Runner(WorkloadRecords):
 
         ``reuse`` tells which requests would not be sent.
         """
+        composition.check_sizes(self.settings, options)
         return split_plan.plan(
             sources,
             options=options,
@@ -177,6 +178,7 @@ class Runner(WorkloadRecords):
         After an outage of the database the split starts again. Raises ``InputInvalid`` and ``WorkloadConflict``, and
         ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
+        composition.check_sizes(self.settings, options)
         self._wait_for_store(self._leases.hold)
         options = replace(options, reuse_scope=composition.reuse_scope(self.settings, options))
         while True:

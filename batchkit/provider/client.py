@@ -76,7 +76,7 @@ class BatchApi:
         options: HttpOptions = HTTP_OPTIONS,
         list_limits: ListLimits = LIST_LIMITS,
     ) -> None:
-        address = base_url or dialect.base_url
+        address = dialect.base_url if base_url is None else base_url
         if address is None:
             raise ConfigurationError(
                 f"{dialect.title} has no address of its own", hint="give the one of your server with --base-url"

@@ -155,27 +155,28 @@ class Dialect:
     retention: Retention = field(default_factory=Retention)
     cancel_minutes: int = 10
 
-    def problem_of_sizes(
+    def problems_of_sizes(
         self,
         *,
         window: str | None = None,
         max_window: str | None = None,
         shard_lines: int | None = None,
         shard_bytes: int | None = None,
-    ) -> str | None:
-        """Return why the provider takes no files and windows like these, None if it does; None is not asked for."""
+    ) -> dict[str, str]:
+        """Return why the provider takes no windows and files like these, by name; empty if it does. None is not asked for."""
+        found: dict[str, str] = {}
         for name, given in (("window", window), ("max_window", max_window)):
             try:
                 _ = given is None or self.windows.hours(given)
-            except ValueError as error:
-                return f"{name} is {given}: {self.title}: {error}"
+            except ValueError:
+                found[name] = f"{given} is no window of {self.title}, which has {self.windows.described}"
         for name, size, most in (
             ("shard_lines", shard_lines, self.limits.max_lines),
             ("shard_bytes", shard_bytes, self.limits.max_bytes),
         ):
             if size is not None and size > most:
-                return f"{name} is {size:,}: a file of {self.title} has at most {most:,}"
-        return None
+                found[name] = f"{size:,} is too many: a file of {self.title} has at most {most:,}"
+        return found
 
     @property
     def batches_per_poll(self) -> int:

@@ -97,13 +97,11 @@ def says_not_found(payload: object) -> bool:
 
 
 def page(payload: object, style: ListStyle = ListStyle.CURSOR) -> Page | None:
-    """Read ``{"object": "list", "data": [...]}`` or a bare list; None when it is not a list.
+    """Read ``{"object": "list", "data": [...]}``; None when it is not a list.
 
     ``data`` null is an empty list, as some servers send it. In every style a page that names a cursor is continued with it, because
     only a server that pages by cursors sends one.
     """
-    if isinstance(payload, list):
-        return Page(entries=payload, next_cursor=None, has_unreachable_rest=False)
     if not isinstance(payload, Mapping) or "data" not in payload:
         return None
     entries = payload["data"]

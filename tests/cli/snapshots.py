@@ -39,6 +39,7 @@ def workload(name: str = "nightly", **fields: Any) -> Workload:
         "policy": RetryPolicy(),
         "credential": None,
         "cancel_requested_at": None,
+        "provider": "groq",
     }
     return Workload(**(values | fields))
 

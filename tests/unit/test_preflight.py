@@ -168,7 +168,7 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     "stream": (chat(stream=True), ["body.stream", "leave it out"]),
     "audio stream": (audio(stream=True), ["body.stream"]),
     "audio model on chat": (chat(model="whisper-large-v3"), ["does not answer on", TRANSCRIPTIONS]),
-    "speech model": (chat(model="playai-tts"), ["playai-tts", "speech"]),
+    "speech model": (chat(model="playai-tts"), ["playai-tts", "not served"]),
     "chat model on audio": (audio(model="openai/gpt-oss-20b"), ["does not answer on", CHAT]),
     "turbo on translations": (
         audio(TRANSLATIONS, model="whisper-large-v3-turbo"),
