@@ -233,7 +233,11 @@ class BatchApi:
         cursor: str | None = None
         pages = 0
         while len(found) < len(wanted):
-            page = wire.page(self._http.get(_BATCHES, [*by_ids, *self._page_query(cursor)]), self._shape.listing)
+            page = wire.page(
+                self._http.get(_BATCHES, [*by_ids, *self._page_query(cursor)]),
+                self._shape.listing,
+                size=self._shape.page_size,
+            )
             if page is None:
                 raise OutcomeUnknown(f"GET {_BATCHES}: the answer is not a list")
             pages += 1
@@ -366,6 +370,7 @@ class BatchApi:
             limits=self._list_limits,
             clock=self._clock,
             style=self._shape.listing,
+            size=self._shape.page_size,
         )
 
     def _page_query(self, cursor: str | None) -> list[tuple[str, str]]:

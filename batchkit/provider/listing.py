@@ -51,11 +51,12 @@ def read_all(
     limits: ListLimits,
     clock: Callable[[], float],
     style: ListStyle = ListStyle.CURSOR,
+    size: int | None = None,
 ) -> Iterator[T]:
     """Yield every entry once, in the provider's order; a page is fetched when the previous one has been consumed.
 
     ``fetch`` takes a cursor (None for the first page) and returns the reply's JSON; ``read`` reads an entry, or returns None if
-    it cannot. Pages may overlap, and a full page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of
+    it cannot. ``style`` and ``size`` are how pages follow each other, and how long a full one is. Pages may overlap, and a full page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of
     entries, pages and cursors are kept.
 
     Raises ``ListingIncomplete`` when a page fails (the error is its cause), is not a list, or has an entry without an id; when
@@ -72,7 +73,7 @@ def read_all(
         number += 1
         if number > limits.pages or clock() >= ends_at:
             raise _given_up(what, number - 1, len(seen_ids), limits.seconds + clock() - ends_at)
-        page = _fetch_page(fetch, cursor, f"page {number} of the list of {what}", style)
+        page = _fetch_page(fetch, cursor, f"page {number} of the list of {what}", style, size)
         page_digest = _digest()
         known_before = len(seen_ids)
         for entry in page.entries:
@@ -102,9 +103,11 @@ def read_all(
             raise ListingIncomplete(f"{idle} pages of the list of {what} brought nothing new", hint=_HINT)
 
 
-def _fetch_page(fetch: Callable[[str | None], object], cursor: str | None, name: str, style: ListStyle) -> wire.Page:
+def _fetch_page(
+    fetch: Callable[[str | None], object], cursor: str | None, name: str, style: ListStyle, size: int | None
+) -> wire.Page:
     try:
-        page = wire.page(fetch(cursor), style)
+        page = wire.page(fetch(cursor), style, size=size)
     except ProviderError as error:
         raise ListingIncomplete(f"{name} could not be read: {error.message}", hint=error.hint) from error
     if page is None:

@@ -96,11 +96,12 @@ def says_not_found(payload: object) -> bool:
     return any(found is not None and _NOT_FOUND.search(found) for found in texts)
 
 
-def page(payload: object, style: ListStyle = ListStyle.CURSOR) -> Page | None:
+def page(payload: object, style: ListStyle = ListStyle.CURSOR, *, size: int | None = None) -> Page | None:
     """Read ``{"object": "list", "data": [...]}``; None when it is not a list.
 
     ``data`` null is an empty list, as some servers send it. In every style a page that names a cursor is continued with it, because
-    only a server that pages by cursors sends one.
+    only a server that pages by cursors sends one. ``size`` is that of a full page: if it does not say whether there is more, the next
+    page will.
     """
     if not isinstance(payload, Mapping) or "data" not in payload:
         return None
@@ -115,7 +116,8 @@ def page(payload: object, style: ListStyle = ListStyle.CURSOR) -> Page | None:
     cursor = paging.get("next_cursor") if isinstance(paging, Mapping) else paging
     next_cursor = text(cursor) if cursor and isinstance(paging, Mapping) else None
     has_more = payload.get("has_more") is True
-    if next_cursor is None and has_more and style is ListStyle.AFTER:
+    may_have_more = has_more or (payload.get("has_more") is None and size is not None and len(entries) >= size)
+    if next_cursor is None and may_have_more and style is ListStyle.AFTER:
         next_cursor = text(payload.get("last_id")) or _id_of_last(entries)
     return Page(
         entries=entries,

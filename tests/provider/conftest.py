@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from batchkit.provider.dialect import Dialect
+
     from .server import Reply
 
 KEY = "gsk_made_up_for_tests_0123456789abcdef"
@@ -72,7 +74,9 @@ def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., Ba
     """Return a function that builds providers which talk to ``server`` and wait in fake time."""
     with ExitStack() as stack:
 
-        def build(base_url: str = server.base_url, api_key: str = KEY, **changed: Any) -> BatchApi:
+        def build(
+            base_url: str = server.base_url, api_key: str = KEY, dialect: Dialect = GROQ, **changed: Any
+        ) -> BatchApi:
             own = {"list_limits": changed.pop("list_limits")} if "list_limits" in changed else {}
             values: dict[str, Any] = {
                 "connect_timeout_seconds": 2.0,
@@ -86,7 +90,7 @@ def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., Ba
             }
             options = HttpOptions(**values | changed)
             return stack.enter_context(
-                BatchApi(GROQ, base_url=base_url, api_key=SecretStr(api_key), options=options, **own)
+                BatchApi(dialect, base_url=base_url, api_key=SecretStr(api_key), options=options, **own)
             )
 
         yield build
