@@ -234,6 +234,14 @@ DIALECTS = {
 }
 
 
+DEFAULT_PROVIDER = GROQ.name
+
+
+def provider_names() -> list[str]:
+    """Return the names of the emulated providers, the default first."""
+    return list(DIALECTS)
+
+
 def find_dialect(name: str) -> Dialect:
     """Return the description of a provider. Raises ``UsageError`` for a name that is not emulated."""
     dialect = DIALECTS.get(name)

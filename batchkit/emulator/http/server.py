@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from batchkit.emulator.dialects.providers import GROQ, find_dialect
+from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER, find_dialect
 from batchkit.emulator.http.app import make_app
 from batchkit.emulator.scenarios.scenario import Scenario, load_scenario
 from batchkit.emulator.state.execution import Engine
@@ -85,7 +85,7 @@ class Emulator:
     file or a ``Scenario``; None keeps the scenario that the directory was last served with, at first ``clean``. ``speed`` is the
     number of provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
     Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
-    ``provider`` is one of the names in ``DIALECTS``; None is the one that the directory was last served as, at first ``groq``.
+    ``provider`` is one of ``provider_names()``; None is the one that the directory was last served as, at first ``groq``.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Emulator:
         self._accepted_key = api_key
         self._any_model = any_model
         self._provider = provider
-        self.dialect = find_dialect(provider or GROQ.name)
+        self.dialect = find_dialect(provider or DEFAULT_PROVIDER)
         self.api_key = api_key or self.dialect.default_key
         self._stack = ExitStack()
         self._world: World | None = None

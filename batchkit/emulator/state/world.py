@@ -12,7 +12,7 @@ import orjson
 
 from batchkit.emulator.contract.ids import FileId, type_id
 from batchkit.emulator.contract.models import listed_ids
-from batchkit.emulator.dialects.providers import GROQ, find_dialect
+from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER, find_dialect
 from batchkit.emulator.faults import OPERATIONS, Call
 from batchkit.emulator.scenarios.scenario import Scenario, ScenarioError, load_scenario, parse_scenario
 from batchkit.emulator.scenarios.script import Script
@@ -97,8 +97,8 @@ class World:
         self._restore_scenario(stored.get("scenario"), scenario)
 
     def _known_dialect(self, stored: str | None, given: str | None) -> Dialect:
-        held = stored or (GROQ.name if self.database.row("SELECT 1 FROM meta") else None)
-        dialect = find_dialect(given or held or GROQ.name)
+        held = stored or (DEFAULT_PROVIDER if self.database.row("SELECT 1 FROM meta") else None)
+        dialect = find_dialect(given or held or DEFAULT_PROVIDER)
         if held is not None and dialect.name != held:
             self.database.close()
             self._lock_file.close()
