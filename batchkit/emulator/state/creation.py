@@ -35,7 +35,7 @@ class Creation:
 def read_creation(dialect: Dialect, body: dict[str, Any]) -> Creation:
     """Read the body of a create. Raises ``ApiError`` 400 for a malformed one."""
     if dialect.shape == "mistral":
-        body = _from_mistral(body)
+        body = _from_mistral(dialect, body)
     if dialect.create_fields is not None and (unknown := next(iter(body.keys() - dialect.create_fields), None)):
         raise ApiError(400, f"Unknown parameter: '{unknown}'.", code="unknown_parameter", param=unknown)
     if dialect.windows.default is not None and body.get("completion_window") is None:
@@ -61,16 +61,18 @@ def read_creation(dialect: Dialect, body: dict[str, Any]) -> Creation:
     )
 
 
-def _from_mistral(body: dict[str, Any]) -> dict[str, Any]:
+def _from_mistral(dialect: Dialect, body: dict[str, Any]) -> dict[str, Any]:
     """Return a job's create in the inner form. Requests inside the create, and several files, are not emulated."""
     files, hours = body.get("input_files"), body.get("timeout_hours", 24)
     if not isinstance(files, list) or len(files) != 1 or not isinstance(files[0], str):
         message = "Field 'input_files' must be a list of one file id (more are not emulated, nor are 'requests')."
         raise ApiError(400, message, code="missing", param="input_files")
-    if isinstance(hours, bool) or not isinstance(hours, int) or hours < 1:
-        raise ApiError(400, "Input should be a positive integer", code="int_type", param="timeout_hours")
+    window = f"{hours}h" if isinstance(hours, int) else ""
+    if dialect.windows.seconds(window) is None:
+        message = f"Input should be a number of hours: {dialect.windows.offered()}"
+        raise ApiError(400, message, code="int_range", param="timeout_hours")
     _check_text(body, "model")
-    return {**body, "input_file_id": files[0], "completion_window": f"{hours}h"}
+    return {**body, "input_file_id": files[0], "completion_window": window}
 
 
 def _check_text(body: dict[str, Any], key: str) -> None:
