@@ -383,21 +383,6 @@ class ListLag(BatchFault):
         return in_list and listings <= self.calls
 
 
-class StaleList(BatchFault):
-    """Lists show a batch as running although it has ended, while a read by its id and the reply to a cancel tell the truth."""
-
-    name: ClassVar[str] = "stale-list"
-    calls: int | None = Field(
-        default=None, ge=1, description="only the first list calls after its creation, by ids or of everything"
-    )
-
-    def show_listed(self, shown: dict[str, Any], listings: int) -> None:
-        """Show the batch as it was before it ended."""
-        if shown["status"] in _TERMINAL and (self.calls is None or listings <= self.calls):
-            shown |= {"status": "in_progress", "request_counts": {"completed": 0, "failed": 0, "total": 0}}
-            shown |= dict.fromkeys((*_FILE_KEYS, "errors", *(f"{status}_at" for status in _TERMINAL)))
-
-
 class CancelEnded(BatchFault):
     """Cancelling a batch that has ended is answered with another status than the provider's."""
 
