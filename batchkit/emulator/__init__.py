@@ -1,4 +1,6 @@
-"""A Groq Batch API on loopback: Files, Batches, Models and the synchronous endpoints, with scripted faults and a ledger.
+"""A batch API on loopback: Files, Batches, Models and the synchronous endpoints, with scripted faults and a ledger.
+
+It is Groq's, or with ``Emulator(provider="openai")`` another provider's.
 
 ::
 
@@ -16,6 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchkit.emulator.dialects.dialect import Dialect
+    from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER, provider_names
     from batchkit.emulator.faults import FamilyInfo, FaultInfo, fault_catalogue, fault_families
     from batchkit.emulator.http.server import DEFAULT_SPEED, Emulator, EmulatorNotStarted, serve
     from batchkit.emulator.scenarios.scenario import (
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
     from batchkit.emulator.state.world import DirectoryInUse
 
 __all__ = [
+    "DEFAULT_PROVIDER",
     "DEFAULT_SPEED",
+    "Dialect",
     "DirectoryInUse",
     "Emulator",
     "EmulatorNotStarted",
@@ -47,11 +53,14 @@ __all__ = [
     "fault_catalogue",
     "fault_families",
     "load_scenario",
+    "provider_names",
     "scenario_names",
     "serve",
 ]
 
 _HOMES = {
+    "dialects.dialect": ("Dialect",),
+    "dialects.providers": ("DEFAULT_PROVIDER", "provider_names"),
     "faults": ("FamilyInfo", "FaultInfo", "fault_catalogue", "fault_families"),
     "state.ledger": ("Ledger", "LedgerBatch", "LedgerUpload", "Totals"),
     "scenarios.scenario": ("ScenarioLimits", "Scenario", "ScenarioError", "Timing", "load_scenario", "scenario_names"),

@@ -15,7 +15,7 @@ from typer.main import get_command
 import batchkit as package
 from batchkit.cli import app as command_line
 from batchkit.cli.options import completion
-from batchkit.emulator import scenario_names
+from batchkit.emulator import provider_names, scenario_names
 from batchkit.store.engine import Store
 from tests import factories
 from tests.forked import ForkedCommand
@@ -131,8 +131,9 @@ def test_a_database_that_does_not_answer_does_not_block_the_shell(monkeypatch):
 
 
 def test_scenarios_are_completed():
-    """The ready-made scenarios are offered; the shell itself completes files."""
+    """The ready-made scenarios and the providers are offered; the shell itself completes files."""
     assert offered("emulator", "--scenario") == scenario_names()
+    assert offered("emulator", "--provider") == provider_names()
     ended = subprocess.run(
         [sys.executable, "-c", "from batchkit.cli import main; main()"],
         capture_output=True,

@@ -77,7 +77,8 @@ PROMISED = {
     "doctor": ("--json", *WHERE),
     "demo": ("--home", "--no-prefect"),
     "emulator": (
-        *("--host", "--port", "--scenario", "--speed", "--directory", "--api-key", "--list-scenarios", "--list-faults"),
+        *("--host", "--port", "--scenario", "--speed", "--directory", "--api-key", "--provider"),
+        *("--list-scenarios", "--list-faults"),
     ),
 }
 

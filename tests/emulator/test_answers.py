@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchkit.emulator.answers.answers import ModelRequest, answer, count_tokens
-from batchkit.emulator.requests.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
+from batchkit.emulator.answers.answers import answer
+from batchkit.emulator.answers.model_request import ModelRequest, count_tokens
+from batchkit.emulator.contract.endpoints import CHAT, TRANSCRIPTIONS, TRANSLATIONS
 
 WEATHER = {
     "type": "function",

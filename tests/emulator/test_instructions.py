@@ -9,8 +9,9 @@ import pytest
 from batchkit.annotation import presets
 from batchkit.annotation.response_format import plan_response_format
 from batchkit.answers import AnswerCheck
-from batchkit.emulator.answers.answers import ModelRequest, answer
-from batchkit.emulator.requests.validation import CHAT
+from batchkit.emulator.answers.answers import answer
+from batchkit.emulator.answers.model_request import ModelRequest
+from batchkit.emulator.contract.endpoints import CHAT
 from batchkit.files import jsonl
 from batchkit.provider.groq.dialect import GROQ
 

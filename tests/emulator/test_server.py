@@ -12,7 +12,7 @@ import pytest
 
 from batchkit.emulator import Emulator, EmulatorNotStarted, Scenario, ScenarioError, Timing
 from batchkit.emulator.contract.ids import completion_id, fraction_of, new_batch_id, new_file_id
-from batchkit.emulator.contract.windows import window_seconds
+from batchkit.emulator.contract.windows import Windows
 from batchkit.emulator.state.clock import Clock
 from tests.emulator.support import FAST, Client, chat_line, chat_lines, jsonl
 
@@ -186,7 +186,7 @@ def test_the_clock_has_the_requested_speed():
 )
 def test_windows(window, seconds):
     """Only whole hours and days from 24h to 7d are windows."""
-    assert window_seconds(window) == seconds
+    assert Windows(24, 7 * 24).seconds(window) == seconds
 
 
 def test_bytes_after_the_last_newline_are_a_line(client):

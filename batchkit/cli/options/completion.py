@@ -1,4 +1,4 @@
-"""Shell completion of names: workloads, scenarios of the emulator, models.
+"""Shell completion of names: workloads, scenarios and providers of the emulator, models.
 
 A shell runs this at a keystroke: it creates nothing and prints only names, and an error gives no names.
 """
@@ -30,6 +30,11 @@ def workload_names(ctx: Any, incomplete: str) -> list[str]:
 def scenario_names(incomplete: str) -> list[str]:
     """List the ready-made scenarios."""
     return _matching(_scenario_names, incomplete)
+
+
+def emulated_providers(incomplete: str) -> list[str]:
+    """List the providers that the emulator can be."""
+    return _matching(_emulated_providers, incomplete)
 
 
 def chat_models(incomplete: str) -> list[str]:
@@ -84,6 +89,12 @@ def _scenario_names() -> list[str]:
     from batchkit import emulator  # noqa: PLC0415 - as above
 
     return emulator.scenario_names()
+
+
+def _emulated_providers() -> list[str]:
+    from batchkit import emulator  # noqa: PLC0415 - as above
+
+    return emulator.provider_names()
 
 
 def _chat_models() -> list[str]:

@@ -1,4 +1,4 @@
-"""``emulator``: an emulated Groq Batch API on this machine."""
+"""``emulator``: an emulated batch API on this machine."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def emulator(
     speed: Annotated[
         float, typer.Option("--speed", metavar="FACTOR", help="Provider seconds that pass in a real second.")
     ] = 3_600,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            "--provider",
+            metavar="NAME",
+            help="The provider to be: groq, openai, azure, qwen, kimi, nebius, litellm, ogx, vllm, together or mistral"
+            " (default what the directory was last served as, at first groq).",
+            show_default=False,
+            autocompletion=completion.emulated_providers,
+        ),
+    ] = None,
     directory: Directory = None,
     api_key: Annotated[
         str | None,
@@ -59,7 +70,7 @@ def emulator(
         typer.Option(
             "--any-model",
             metavar="",
-            help="Answer requests to any model (default only to those that GET /models lists: Groq's, or the scenario's).",
+            help="Answer requests to any model (default only to those that GET /models lists: the provider's, or the scenario's).",
         ),
     ] = False,
     verbose: common.Verbose = False,
@@ -73,7 +84,7 @@ def emulator(
         ),
     ] = False,
 ) -> None:
-    """Serve an emulated Groq Batch API on this machine, for trials and tests.
+    """Serve an emulated batch API on this machine, for trials and tests: Groq's, or with --provider another one's.
 
     It answers with made-up texts. The scenario sets how long batches take and which faults occur. GET /_emulator/ledger shows
     which requests were executed and paid for. It runs until Ctrl-C.
@@ -102,13 +113,19 @@ def emulator(
         port=port,
         api_key=api_key,
         any_model=any_model,
+        provider=provider,
         on_ready=lambda emulator: _announce(emulator, has_key=bool(api_key)),
     )
 
 
 def _announce(emulator: Emulator, *, has_key: bool) -> None:
+    from batchkit.emulator import DEFAULT_PROVIDER  # noqa: PLC0415 - as above
+
     out, err = console.stdout(), console.stderr()
     console.say(out, emulator.base_url)
     out.file.flush()
-    console.say(err, f"export BATCHKIT_BASE_URL={emulator.base_url} GROQ_API_KEY={'...' if has_key else 'any'}")
+    dialect = emulator.dialect
+    provider = "" if dialect.name == DEFAULT_PROVIDER else f"BATCHKIT_PROVIDER={dialect.name} "
+    key = f"{dialect.key_variable}={'...' if has_key else 'any'}"
+    console.say(err, f"export {provider}BATCHKIT_BASE_URL={emulator.base_url} {key}")
     console.say(err, f"ledger: {emulator.root_url}/_emulator/ledger; files in {emulator.directory}; Ctrl-C ends it")

@@ -1,4 +1,4 @@
-"""Deterministic answers to chat and audio requests: the same body always gets the same text.
+"""Deterministic answers to requests: the same body always gets the same text.
 
 Plain chat echoes the last user message, so that a test can see which request an answer belongs to. Bodies follow
 console.groq.com/docs/api-reference and, for ``usage``, ``x_groq`` and ``service_tier``, Groq's own recorded replies.
@@ -11,16 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from batchkit.emulator.answers.audio import audio_body
 from batchkit.emulator.answers.instructions import instructed
+from batchkit.emulator.answers.model_request import ModelRequest, check_served, count_tokens
+from batchkit.emulator.answers.other_endpoints import completion_body, embeddings_body, moderation_body, response_body
 from batchkit.emulator.answers.schema_answers import SchemaUnsupported, conforming
+from batchkit.emulator.contract.endpoints import (
+    CHAT,
+    CHAT_DRY_RUN,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MODERATIONS,
+    RESPONSES,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+)
 from batchkit.emulator.contract.ids import completion_id, id_suffix, stable_hash
-from batchkit.emulator.contract.models import no_such_model
 from batchkit.emulator.contract.refusals import RequestRefused, refused
-from batchkit.emulator.requests.chat_requests import check_chat, check_model_name, check_number
-from batchkit.emulator.requests.validation import CHAT
+from batchkit.emulator.requests.chat_requests import check_chat
 
 if TYPE_CHECKING:
-    from batchkit.emulator.scenarios.scenario import Reply
+    from collections.abc import Callable
 
 _ECHO_CHARACTERS = 4_000
 _FLAGGED = (
@@ -28,31 +39,13 @@ _FLAGGED = (
     ("suicide", "S11"),
 )  # fmt: skip
 _REASONING_MODELS = ("openai/gpt-oss", "qwen/qwen3", "deepseek-r1")
-_MINUTES_30_SECONDS = 1_800
 _WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, OverflowError)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
-    """A request to answer: ``entropy`` makes its ids, ``created`` is the provider time in Unix seconds.
-
-    ``replies`` are the scenario's scripted answers, ``models`` the ids of the served models; None serves any.
-    """
-
-    url: str
-    body: dict[str, Any]
-    entropy: int
-    request_id: str
-    created: int
-    service_tier: str
-    replies: tuple[Reply, ...] = ()
-    models: frozenset[str] | None = None
 
 
 def answer(asked: ModelRequest) -> tuple[int, Any]:
     """Return the HTTP status and the response body of a request; refusals are 4xx bodies, not exceptions."""
     try:
-        return 200, chat_body(asked) if asked.url == CHAT else audio_body(asked)
+        return 200, _ANSWERS[asked.url](asked)
     except RequestRefused as refusal:
         return refusal.status, {"error": refusal.error}
     except _WRONG_TYPES:
@@ -73,8 +66,8 @@ class _Draft:
 def chat_body(asked: ModelRequest) -> dict[str, Any]:
     """Answer a chat completion. Raises ``RequestRefused`` where the provider answers 4xx."""
     body = asked.body
-    check_chat(body)
-    _check_served(asked)
+    check_chat(body, known_only=asked.dialect.unknown_parameters == "refused")
+    check_served(asked)
     prompt = _last_user_text(body["messages"])
     draft = _draft(body, prompt, asked)
     _cut_to_limits(draft, body)
@@ -86,7 +79,7 @@ def chat_body(asked: ModelRequest) -> dict[str, Any]:
     if draft.tool_calls:
         message["tool_calls"] = draft.tool_calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": draft.finish_reason}
-    return {
+    answered = {
         "id": completion_id(asked.entropy * 3),
         "object": "chat.completion",
         "created": asked.created,
@@ -98,12 +91,17 @@ def chat_body(asked: ModelRequest) -> dict[str, Any]:
         "x_groq": {"id": asked.request_id, "seed": body.get("seed") or asked.entropy & 0x7FFFFFFF},
         "service_tier": asked.service_tier,
     }
+    return answered if asked.dialect.shape == "groq" else _without_extras(answered)
 
 
-def _check_served(asked: ModelRequest) -> None:
-    model = asked.body["model"]
-    if asked.models is not None and model not in asked.models:
-        raise refused(404, no_such_model(model), code="model_not_found")
+def _without_extras(answered: dict[str, Any]) -> dict[str, Any]:
+    """Return a completion without the members that Groq alone adds."""
+    usage = {
+        key: value for key, value in answered["usage"].items() if key.startswith(("prompt_tok", "compl", "total_tok"))
+    }
+    usage.pop("completion_time", None)
+    left = {key: value for key, value in answered.items() if key not in {"usage_breakdown", "x_groq", "service_tier"}}
+    return left | {"usage": usage}
 
 
 def _draft(body: dict[str, Any], prompt: str, asked: ModelRequest) -> _Draft:
@@ -205,11 +203,6 @@ def _cut_to_limits(draft: _Draft, body: dict[str, Any]) -> None:
     draft.content, draft.finish_reason = kept, "length"
 
 
-def count_tokens(text: str) -> int:
-    """Return an estimate of the tokens: a quarter of the UTF-8 bytes, rounded up."""
-    return (len(text.encode()) + 3) // 4
-
-
 def _usage(body: dict[str, Any], draft: _Draft) -> dict[str, Any]:
     prompt_tokens = sum(4 + count_tokens(_text(message.get("content"))) for message in body["messages"])
     reasoning_tokens = count_tokens(draft.reasoning)
@@ -251,79 +244,13 @@ def _last_user_text(messages: list[dict[str, Any]]) -> str:
     return _text(messages[-1].get("content"))
 
 
-def audio_body(asked: ModelRequest) -> Any:
-    """Answer a transcription or translation (console.groq.com/docs/speech-to-text).
-
-    Raises ``RequestRefused``. With ``response_format`` text the body is a string.
-    """
-    body = asked.body
-    check_audio(body)
-    _check_served(asked)
-    source = body.get("url") or body["filename"]
-    shape = body.get("response_format") or "json"
-    granularities = body.get("timestamp_granularities") or ["segment"]
-    verb = "Transcript" if asked.url.endswith("transcriptions") else "Translation"
-    text = f"{verb} of {str(source)[:_ECHO_CHARACTERS]}"
-    if shape == "text":
-        return text
-    answered: dict[str, Any] = {"text": text}
-    if shape == "verbose_json":
-        seconds = float(10 + stable_hash(str(source)) % _MINUTES_30_SECONDS)
-        answered = {
-            "task": "transcribe" if verb == "Transcript" else "translate",
-            "language": body.get("language") or "en",
-            "duration": seconds,
-            **answered,
-            **_timestamps(text, seconds, granularities),
-        }
-    return {**answered, "x_groq": {"id": asked.request_id}}
-
-
-def check_audio(body: dict[str, Any]) -> None:
-    """Refuse what Groq refuses in an audio request. Raises ``RequestRefused``."""
-    check_model_name(body)
-    for name in ("url", "language", "prompt", "response_format"):
-        if not isinstance(body.get(name), (str, type(None))):
-            raise refused(400, f"'{name}' : value must be a string", param=name)
-    check_number(body, "temperature", 0, 1)
-    if not body.get("url") and not body.get("filename"):
-        raise refused(400, "one of `file` or `url` must be provided", code="missing_required_parameter")
-    shape = body.get("response_format") or "json"
-    if shape not in {"json", "text", "verbose_json"}:
-        raise refused(
-            400, f"response_format must be one of [json text verbose_json], not {shape!r}", code="invalid_value"
-        )
-    granularities = body.get("timestamp_granularities")
-    if granularities is None:
-        return
-    if not isinstance(granularities, list) or any(item not in ("word", "segment") for item in granularities):
-        raise refused(400, "timestamp_granularities must be an array of word and segment", code="invalid_value")
-    if granularities and shape != "verbose_json":
-        raise refused(400, "timestamp_granularities needs response_format verbose_json", code="invalid_value")
-
-
-def _timestamps(text: str, seconds: float, granularities: list[str]) -> dict[str, Any]:
-    stamped: dict[str, Any] = {}
-    if "word" in granularities:
-        words = text.split()
-        step = seconds / len(words)
-        stamped["words"] = [
-            {"word": word, "start": round(index * step, 2), "end": round((index + 1) * step, 2)}
-            for index, word in enumerate(words)
-        ]
-    if "segment" in granularities:
-        stamped["segments"] = [
-            {
-                "id": 0,
-                "seek": 0,
-                "start": 0.0,
-                "end": seconds,
-                "text": text,
-                "tokens": [],
-                "temperature": 0,
-                "avg_logprob": -0.1,
-                "compression_ratio": 1.2,
-                "no_speech_prob": 0.01,
-            }
-        ]
-    return stamped
+_ANSWERS: dict[str, Callable[[ModelRequest], Any]] = {
+    CHAT: chat_body,
+    CHAT_DRY_RUN: chat_body,
+    COMPLETIONS: completion_body,
+    EMBEDDINGS: embeddings_body,
+    MODERATIONS: moderation_body,
+    RESPONSES: response_body,
+    TRANSCRIPTIONS: audio_body,
+    TRANSLATIONS: audio_body,
+}

@@ -1,4 +1,4 @@
-"""Ids that look like the provider's, and the seeded hash behind every scripted decision.
+"""Ids that look like a provider's, and the seeded hash behind every scripted decision.
 
 Groq's ids are TypeIDs: a prefix, ``_`` and 26 characters of lower-case Crockford base32 that hold a UUID of version 7,
 whose first 48 bits are the creation time in milliseconds (seen in the sample objects of console.groq.com/docs/batch).
@@ -7,12 +7,17 @@ Completions are ``chatcmpl-`` and a UUID of version 4.
 
 from __future__ import annotations
 
+import base64
 import os
 from hashlib import blake2b
-from typing import NewType
+from typing import Literal, NewType
+from uuid import UUID
 
 FileId = NewType("FileId", str)
 BatchId = NewType("BatchId", str)
+
+IdStyle = Literal["typeid", "openai", "uuid", "unified"]
+"""Groq's TypeIDs, OpenAI's prefixes, a bare UUID, or the long texts in which a LiteLLM proxy hides its own record."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
@@ -63,14 +68,32 @@ def type_id(prefix: str, seconds: float, entropy: int) -> str:
     return f"{prefix}_{time_prefix(seconds)}{id_suffix(entropy)}"
 
 
-def new_file_id(seconds: float) -> FileId:
-    """Return a file id that contains its creation time."""
-    return FileId(type_id("file", seconds, fresh_entropy()))
+def file_id(seconds: float, entropy: int, style: IdStyle = "typeid") -> FileId:
+    """Return the id of a file from its creation time and 128 bits."""
+    if style == "openai":
+        return FileId(f"file-{id_suffix(entropy)}{time_prefix(seconds)[4:]}")
+    return FileId(_styled("file", seconds, entropy, style))
 
 
-def new_batch_id(seconds: float) -> BatchId:
-    """Return a batch id that contains its creation time."""
-    return BatchId(type_id("batch", seconds, fresh_entropy()))
+def new_file_id(seconds: float, style: IdStyle = "typeid") -> FileId:
+    """Return the id of a file that is created now."""
+    return file_id(seconds, fresh_entropy(), style)
+
+
+def new_batch_id(seconds: float, style: IdStyle = "typeid") -> BatchId:
+    """Return the id of a batch that is created now."""
+    entropy = fresh_entropy()
+    return BatchId(f"batch_{entropy:032x}" if style == "openai" else _styled("batch", seconds, entropy, style))
+
+
+def _styled(prefix: str, seconds: float, entropy: int, style: IdStyle) -> str:
+    if style == "typeid":
+        return type_id(prefix, seconds, entropy)
+    plain = str(UUID(int=entropy, version=4))
+    if style == "uuid":
+        return plain
+    record = f"litellm_proxy:application/octet-stream;unified_id,{plain};kind,{prefix}"
+    return base64.urlsafe_b64encode(record.encode()).decode().rstrip("=")
 
 
 def new_request_id(seconds: float) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,10 @@ def _unix(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
 
 
-def listed_ids(when: float, chosen: frozenset[str] | None = None) -> frozenset[str]:
+def listed_ids(when: float, chosen: Iterable[str] | None = None) -> frozenset[str]:
     """Return the models that are listed at a Unix time: the ``chosen`` ones, or Groq's until the day they are shut down."""
     if chosen is not None:
-        return chosen
+        return frozenset(chosen)
     return frozenset(
         model.id
         for model in _MODELS

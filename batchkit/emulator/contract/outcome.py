@@ -53,9 +53,9 @@ class EmulatedOutcome:
         return {"id": self.line_id, "custom_id": self.custom_id, "response": response, "error": error}
 
 
-def unexecuted_record(line_id: str, custom_id: str, error: dict[str, Any]) -> bytes:
+def unexecuted_record(line_id: str, custom_id: str, error: dict[str, Any]) -> dict[str, Any]:
     """Return the error file's line for a request that the window's end or a cancellation left unexecuted."""
-    return encode({"id": line_id, "custom_id": custom_id, "response": None, "error": error})
+    return {"id": line_id, "custom_id": custom_id, "response": None, "error": error}
 
 
 def encode(record: Record) -> bytes:

@@ -49,7 +49,16 @@ class ApiError(Exception):
 
     def reply(self) -> Response:
         """Return the HTTP answer."""
-        return json_reply({"error": self.error}, status=self.status, headers=self.headers)
+        return Refusal(self.status, self.error, self.headers)
+
+
+class Refusal(Response):
+    """An error body in Groq's form, which another provider writes in its own."""
+
+    def __init__(self, status: int, error: dict[str, Any], headers: Mapping[str, str]) -> None:
+        super().__init__(orjson.dumps({"error": error}), status, headers=headers, media_type="application/json")
+        self.error = error
+        self.given_headers = headers
 
 
 def json_reply(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""The rules for one batch: the scenario's timing, changed by the faults that hit the batch."""
+"""The rules for one batch: the provider's and the scenario's timing, changed by the faults that hit the batch; and the limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,22 @@ class BatchRules:
     cancelled_lines_listed: bool = True
     cancel_ends_as: Literal["cancelled", "completed"] = "cancelled"
     shuffled: bool = False
-    empty_files: bool = False
+    empty_files: frozenset[Literal["output", "error"]] = frozenset()
+    never_expires: bool = False
     files_named_after_seconds: float = 0.0
     gone_status: Literal[200, 404] = 404
     cancel_ended_status: Literal[200, 400, 409] = 409
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits that hold: the scenario's where it names one, else the provider's. None is no limit."""
+
+    max_lines: int | None
+    max_bytes: int | None
+    max_line_bytes: int | None
+    max_files: int | None
+    ids_per_query: int
+    page_size: int
+    max_page_size: int
+    errors_shown: int

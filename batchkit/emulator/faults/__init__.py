@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchkit.emulator.faults import answers, batches, calls, lines
+from batchkit.emulator.faults import answers, batches, calls, lines, lists
 from batchkit.emulator.faults.base import (
     OPERATIONS,
     BatchFault,
@@ -35,6 +35,7 @@ __all__ = [
     "fault_catalogue",
     "fault_families",
     "lines",
+    "lists",
     "suggestion",
 ]
 

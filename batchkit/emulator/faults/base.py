@@ -132,6 +132,9 @@ class BatchFault(Fault):
     def show(self, shown: dict[str, Any]) -> None:
         """Change the JSON object that a client sees."""
 
+    def show_listed(self, shown: dict[str, Any], listings: int) -> None:
+        """Change the JSON object that a list holds; ``listings`` counts list calls since the batch was created."""
+
     def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
         """Return whether a batch cannot be found; ``listings`` counts list calls since its creation, by id or of everything.
 

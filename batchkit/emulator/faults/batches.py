@@ -158,7 +158,7 @@ class EmptyFiles(BatchFault):
 
     def govern(self, rules: BatchRules) -> BatchRules:
         """Publish both files always."""
-        return replace(rules, empty_files=True)
+        return replace(rules, empty_files=frozenset({"output", "error"}))
 
 
 class NoFileAs(BatchFault):
@@ -384,10 +384,10 @@ class ListLag(BatchFault):
 
 
 class CancelEnded(BatchFault):
-    """Cancelling a batch that has ended is answered with 200 or 400 in place of 409."""
+    """Cancelling a batch that has ended is answered with another status than the provider's."""
 
     name: ClassVar[str] = "cancel-ended"
-    status: Literal[200, 400] = Field(default=200, description="the HTTP status")
+    status: Literal[200, 400, 409] = Field(default=200, description="the HTTP status")
 
     def govern(self, rules: BatchRules) -> BatchRules:
         """Change the answer."""

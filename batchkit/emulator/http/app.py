@@ -17,11 +17,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
-from batchkit.emulator.contract.ids import FileId, fresh_entropy, new_request_id
-from batchkit.emulator.contract.replies import ApiError, Download, HangUp, json_reply
-from batchkit.emulator.http import admin, synchronous
-from batchkit.emulator.http.uploads import read_form
-from batchkit.emulator.state import batch_store, file_store
+from batchkit.emulator.contract.ids import new_request_id
+from batchkit.emulator.contract.replies import ApiError, HangUp, Refusal, json_reply
+from batchkit.emulator.dialects.refusals import refusal_body
+from batchkit.emulator.http import admin, files, synchronous
+from batchkit.emulator.state import batch_lists, batch_store
+from batchkit.emulator.state.query import Query
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,21 +35,27 @@ if TYPE_CHECKING:
 
     Handler = Callable[[World, Request, Call, Sequence[HttpFault]], Awaitable[Response]]
 
-_PREFIX = "/openai/v1"
 _JSON_OPERATIONS = frozenset({"batches.create", "chat.completions"})
 
 
 def make_app(world: World, connections: Connections, api_key: str | None) -> Starlette:
     """Return the application. ``api_key`` None accepts any key that is not empty."""
+    dialect = world.dialect
+    routes = [*_ROUTES, *_batch_routes(dialect.batches_path), *files.upload_routes(dialect)]
+
+    async def unknown_url(request: Request, error: Exception) -> Response:
+        return _written(world, _unknown_url(world, request, error))
+
     app = Starlette(
         routes=[
             *(
-                Route(_PREFIX + path, _endpoint(world, operation, handler, api_key), methods=[method])
-                for method, path, operation, handler in _ROUTES
+                Route(dialect.base_path + path, _endpoint(world, operation, handler, api_key), methods=[method])
+                for method, path, operation, handler in routes
             ),
+            *files.storage_routes(world),
             *admin.routes(world),
         ],
-        exception_handlers={HTTPException: _unknown_url},
+        exception_handlers={HTTPException: unknown_url},
     )
     app.state.connections = connections
     return app
@@ -59,13 +66,14 @@ def _endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            response = await _answer(world, operation, handler, api_key, request)
+            response = _written(world, await _answer(world, operation, handler, api_key, request))
         except ClientDisconnect:
             # A client that disconnects during its request reads no answer.
             return Response(status_code=400)
         now = world.clock.now()
         response.headers.setdefault("x-request-id", new_request_id(now))
-        response.headers.setdefault("x-groq-region", "emulator")
+        if world.dialect.shape == "groq":
+            response.headers.setdefault("x-groq-region", "emulator")
         response.headers.setdefault("cache-control", "private, max-age=0, no-store, no-cache, must-revalidate")
         response.headers.setdefault("vary", "Origin")
         # The provider time: created_at and expires_at are on the same clock.
@@ -73,6 +81,14 @@ def _endpoint(
         return response
 
     return endpoint
+
+
+def _written(world: World, response: Response) -> Response:
+    """Return an answer in which a refusal has the provider's form."""
+    if not isinstance(response, Refusal):
+        return response
+    status, body = refusal_body(world.dialect, response.status_code, response.error)
+    return json_reply(body, status=status, headers=response.given_headers)
 
 
 async def _answer(world: World, operation: str, handler: Handler, api_key: str | None, request: Request) -> Response:
@@ -85,11 +101,11 @@ async def _answer(world: World, operation: str, handler: Handler, api_key: str |
             problem = error
     elif operation == "files.create":
         body = {"content_length": request.headers.get("content-length", 0)}
-    object_id = request.path_params.get("id") or body.get("input_file_id") or ""
+    object_id = request.path_params.get("id") or _input_file(body)
     call = world.arrive(operation, str(object_id), body)
     faults = world.script.call_faults(call)
     try:
-        _check_key(request, api_key)
+        _check_key(request, world.dialect.key_headers, api_key)
         for fault in faults:
             if delay := fault.delay_seconds():
                 await asyncio.sleep(delay)
@@ -107,6 +123,12 @@ async def _answer(world: World, operation: str, handler: Handler, api_key: str |
     for fault in faults:
         response = fault.alter(call, response)
     return response
+
+
+def _input_file(body: dict[str, Any]) -> str:
+    """Return the file that the body of a create names."""
+    named = body.get("input_file_id") or body.get("input_files") or ""
+    return str(named[0] if isinstance(named, list) and named else named)
 
 
 async def _drain(request: Request) -> None:
@@ -129,76 +151,24 @@ async def _json_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _check_key(request: Request, api_key: str | None) -> None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token or (api_key is not None and token != api_key):
-        raise ApiError(401, "Invalid API Key", code="invalid_api_key")
+def _check_key(request: Request, headers: Sequence[str], api_key: str | None) -> None:
+    for header in headers:
+        token = request.headers.get(header, "")
+        if header == "authorization":
+            scheme, _, token = token.partition(" ")
+            token = token if scheme.lower() == "bearer" else ""
+        token = token.strip()
+        if token and (api_key is None or token == api_key):
+            return
+    raise ApiError(401, "Invalid API Key", code="invalid_api_key")
 
 
-async def _unknown_url(request: Request, error: Exception) -> Response:
+def _unknown_url(world: World, request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    message = (
-        f"Unknown request URL: {request.method} {request.url.path}. Please check the URL for typos, "
-        "or see the docs at https://console.groq.com/docs/"
-    )
+    message = f"Unknown request URL: {request.method} {request.url.path}. Please check the URL for typos"
+    if world.dialect.shape == "groq":
+        message += ", or see the docs at https://console.groq.com/docs/"
     return ApiError(status, message, code="unknown_url").reply()
-
-
-async def _create_file(world: World, request: Request, _call: Call, _faults: Sequence[HttpFault]) -> Response:
-    limit = world.script.limits.max_bytes
-    target = world.directory / "parts" / f"upload-{fresh_entropy():032x}"
-    try:
-        form = await read_form(request, target, limit_bytes=limit)
-        purpose = form.text("purpose")
-        if purpose != "batch":
-            message = f"Invalid value for 'purpose': {purpose!r}. Supported values are: 'batch'"
-            raise ApiError(400, message, code="invalid_value", param="purpose")
-        if form.filename is None:
-            raise ApiError(400, "Missing required parameter: 'file'.", code="missing_required_parameter", param="file")
-        if not form.filename.endswith(".jsonl"):
-            raise ApiError(400, "Invalid file format for Batch API. Must be .jsonl", param="file")
-        if form.file_bytes > limit:
-            raise ApiError(400, f"File is too large. The limit is {limit} bytes.", param="file")
-        if not form.file_bytes:
-            raise ApiError(400, "File is empty.", param="file")
-        _check_first_line(form.first_line)
-        shown = await run_in_threadpool(file_store.adopt_upload, world, target, form.filename)
-    finally:
-        target.unlink(missing_ok=True)
-    return json_reply(shown)
-
-
-def _check_first_line(line: bytes) -> None:
-    """Refuse a file that is plainly no JSONL; later lines are checked when a batch uses it, as by OpenAI."""
-    try:
-        valid = isinstance(orjson.loads(line), dict)
-    except orjson.JSONDecodeError:
-        valid = False
-    if not valid:
-        raise ApiError(
-            400,
-            "Invalid file format for Batch API: line 1 is not a JSON object.",
-            code="invalid_json_line",
-            param="file",
-        )
-
-
-async def _list_files(world: World, _request: Request, _call: Call, _faults: Sequence[HttpFault]) -> Response:
-    return json_reply({"object": "list", "data": file_store.list_files(world)})
-
-
-async def _get_file(world: World, _request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
-    return json_reply(file_store.file_object(file_store.find_file(world, call.object_id)))
-
-
-async def _get_content(world: World, _request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
-    row = file_store.find_file(world, call.object_id)
-    return Download(world.file_path(FileId(row["id"])), row["bytes"])
-
-
-async def _delete_file(world: World, _request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
-    return json_reply(await run_in_threadpool(file_store.delete_file, world, call.object_id))
 
 
 async def _create_batch(world: World, _request: Request, call: Call, faults: Sequence[HttpFault]) -> Response:
@@ -206,10 +176,8 @@ async def _create_batch(world: World, _request: Request, call: Call, faults: Seq
 
 
 async def _list_batches(world: World, request: Request, call: Call, faults: Sequence[HttpFault]) -> Response:
-    ids = batch_store.filtered(request.query_params.getlist("id"), faults)
-    if ids:
-        return json_reply(batch_store.batches_by_id(world, ids, call))
-    return json_reply(batch_store.list_batches(world, request.query_params.get("cursor"), faults))
+    query = Query(request.query_params.getlist("id"), request.query_params)
+    return json_reply(batch_lists.list_batches(world, query, call, faults))
 
 
 async def _get_batch(world: World, _request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
@@ -221,18 +189,22 @@ async def _cancel_batch(world: World, _request: Request, call: Call, _faults: Se
 
 
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
-    ("POST", "/files", "files.create", _create_file),
-    ("GET", "/files", "files.list", _list_files),
-    ("GET", "/files/{id}", "files.retrieve", _get_file),
-    ("GET", "/files/{id}/content", "files.content", _get_content),
-    ("DELETE", "/files/{id}", "files.delete", _delete_file),
-    ("POST", "/batches", "batches.create", _create_batch),
-    ("GET", "/batches", "batches.list", _list_batches),
-    ("GET", "/batches/{id}", "batches.retrieve", _get_batch),
-    ("POST", "/batches/{id}/cancel", "batches.cancel", _cancel_batch),
+    ("GET", "/files", "files.list", files.list_files),
+    ("GET", "/files/{id}", "files.retrieve", files.get_file),
+    ("GET", "/files/{id}/content", "files.content", files.get_content),
+    ("DELETE", "/files/{id}", "files.delete", files.delete_file),
     ("POST", "/chat/completions", "chat.completions", synchronous.chat),
     ("POST", "/audio/transcriptions", "audio.transcriptions", synchronous.audio),
     ("POST", "/audio/translations", "audio.translations", synchronous.audio),
     ("GET", "/models", "models.list", synchronous.list_models),
     ("GET", "/models/{id:path}", "models.retrieve", synchronous.get_model),
 )
+
+
+def _batch_routes(path: str) -> tuple[tuple[str, str, str, Handler], ...]:
+    return (
+        ("POST", path, "batches.create", _create_batch),
+        ("GET", path, "batches.list", _list_batches),
+        ("GET", f"{path}/{{id}}", "batches.retrieve", _get_batch),
+        ("POST", f"{path}/{{id}}/cancel", "batches.cancel", _cancel_batch),
+    )

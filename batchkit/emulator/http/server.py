@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER, find_dialect
 from batchkit.emulator.http.app import make_app
 from batchkit.emulator.scenarios.scenario import Scenario, load_scenario
 from batchkit.emulator.state.execution import Engine
@@ -36,7 +37,6 @@ _log = logging.getLogger(__name__)
 DEFAULT_SPEED = 3_600.0
 """A provider hour passes in a real second, a 24h window in 24 seconds."""
 
-DEFAULT_KEY = "gsk_emulator"
 _START_SECONDS = 30.0
 _GRACEFUL_SECONDS = 1.0
 _SHUTDOWN_TICK_SECONDS = 0.002
@@ -78,13 +78,14 @@ class _OpenConnections:
 
 
 class Emulator:
-    """A Groq Batch API on loopback, served from a thread between ``__enter__`` and ``__exit__``.
+    """A batch API on loopback, served from a thread between ``__enter__`` and ``__exit__``: Groq's, or another provider's.
 
     ``directory`` keeps everything, so that another emulator on the same directory continues from there; without it, the
     emulator uses a temporary directory that is deleted afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json``
     file or a ``Scenario``; None keeps the scenario that the directory was last served with, at first ``clean``. ``speed`` is the
     number of provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
     Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
+    ``provider`` is one of ``provider_names()``; None is the one that the directory was last served as, at first ``groq``.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Emulator:
         port: int = 0,
         api_key: str | None = None,
         any_model: bool = False,
+        provider: str | None = None,
     ) -> None:
         self._given_directory = directory
         self._scenario = None if scenario is None else load_scenario(scenario)
@@ -105,7 +107,9 @@ class Emulator:
         self._port = port
         self._accepted_key = api_key
         self._any_model = any_model
-        self.api_key = api_key or DEFAULT_KEY
+        self._provider = provider
+        self.dialect = find_dialect(provider or DEFAULT_PROVIDER)
+        self.api_key = api_key or self.dialect.default_key
         self._stack = ExitStack()
         self._world: World | None = None
 
@@ -123,14 +127,14 @@ class Emulator:
 
     @property
     def root_url(self) -> str:
-        """Return the base URL for the groq SDK, which adds ``/openai/v1`` itself."""
+        """Return the base URL for SDKs that add the path themselves: groq, together, mistralai."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     @property
     def base_url(self) -> str:
         """Return the base URL of the API, for the openai SDK and plain HTTP clients."""
-        return f"{self.root_url}/openai/v1"
+        return self.root_url + self.dialect.base_path
 
     def __enter__(self) -> Self:
         """Start serving. Raises ``EmulatorNotStarted`` or ``DirectoryInUse``."""
@@ -140,8 +144,16 @@ class Emulator:
             directory = self._given_directory or Path(
                 stack.enter_context(TemporaryDirectory(prefix="batchkit-emulator-"))
             )
-            self._world = World(directory, speed=self._speed, scenario=self._scenario, any_model=self._any_model)
+            self._world = World(
+                directory,
+                speed=self._speed,
+                scenario=self._scenario,
+                any_model=self._any_model,
+                provider=self._provider,
+            )
             stack.callback(self._close_world, self._world)
+            self.dialect = self._world.dialect
+            self.api_key = self._accepted_key or self.dialect.default_key
             connections = _OpenConnections()
             engine = Engine(self._world)
             engine.start()
@@ -282,6 +294,7 @@ def serve(
     port: int = 0,
     api_key: str | None = None,
     any_model: bool = False,
+    provider: str | None = None,
     on_ready: Callable[[Emulator], None] | None = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then return; must be called from the main thread.
@@ -296,7 +309,14 @@ def serve(
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with Emulator(
-            directory, scenario, speed=speed, host=host, port=port, api_key=api_key, any_model=any_model
+            directory,
+            scenario,
+            speed=speed,
+            host=host,
+            port=port,
+            api_key=api_key,
+            any_model=any_model,
+            provider=provider,
         ) as emulator:
             if on_ready is not None:
                 on_ready(emulator)

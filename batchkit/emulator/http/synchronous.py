@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from batchkit.emulator.answers.answers import ModelRequest, answer
+from batchkit.emulator.answers.answers import answer
+from batchkit.emulator.answers.model_request import ModelRequest
+from batchkit.emulator.contract.endpoints import CHAT, TRANSCRIPTIONS, TRANSLATIONS
 from batchkit.emulator.contract.ids import fresh_entropy, new_request_id
-from batchkit.emulator.contract.models import model_object, no_such_model
+from batchkit.emulator.contract.models import no_such_model
 from batchkit.emulator.contract.replies import ApiError, json_reply
+from batchkit.emulator.dialects.objects import model_shown
 from batchkit.emulator.http.uploads import read_form
-from batchkit.emulator.requests.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +51,15 @@ async def chat(world: World, _request: Request, call: Call, _faults: Sequence[Ht
 def _asked(world: World, url: str, body: dict[str, Any], tier: str) -> ModelRequest:
     now = world.clock.now()
     return ModelRequest(
-        url, body, fresh_entropy(), new_request_id(now), int(now), tier, world.script.replies, world.served_models(now)
+        url,
+        body,
+        fresh_entropy(),
+        new_request_id(now),
+        int(now),
+        tier,
+        world.script.replies,
+        world.served_models(now),
+        world.dialect,
     )
 
 
@@ -64,7 +74,9 @@ def _events(body: dict[str, Any], asked: ModelRequest) -> Iterator[bytes]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return b"data: " + orjson.dumps({**head, "choices": [choice], **extra}) + b"\n\n"
 
-    yield event({"role": "assistant", "content": ""}, x_groq={"id": asked.request_id})
+    is_groq = asked.dialect.shape == "groq"
+    first: dict[str, Any] = {"x_groq": {"id": asked.request_id}} if is_groq else {}
+    yield event({"role": "assistant", "content": ""}, **first)
     if message.get("reasoning"):
         yield event({"reasoning": message["reasoning"]})
     content = message.get("content") or ""
@@ -72,7 +84,7 @@ def _events(body: dict[str, Any], asked: ModelRequest) -> Iterator[bytes]:
         yield event({"content": content[start : start + _PIECE_CHARACTERS]})
     if message.get("tool_calls"):
         yield event({"tool_calls": [{"index": index, **made} for index, made in enumerate(message["tool_calls"])]})
-    final: dict[str, Any] = {"x_groq": {"id": asked.request_id, "usage": body["usage"]}}
+    final: dict[str, Any] = {"x_groq": {"id": asked.request_id, "usage": body["usage"]}} if is_groq else {}
     yield event({}, body["choices"][0]["finish_reason"], **final)
     if (asked.body.get("stream_options") or {}).get("include_usage"):
         yield b"data: " + orjson.dumps({**head, "choices": [], "usage": body["usage"]}) + b"\n\n"
@@ -114,7 +126,8 @@ async def _audio_request(world: World, request: Request) -> dict[str, Any]:
 async def list_models(world: World, _request: Request, _call: Call, _faults: Sequence[HttpFault]) -> Response:
     """List the models that are served at the current provider time."""
     ids = sorted(world.listed_models(world.clock.now()))
-    return json_reply({"object": "list", "data": [model_object(model_id) for model_id in ids]})
+    data = [model_shown(world.dialect, model_id) for model_id in ids]
+    return json_reply(data if world.dialect.list_style == "bare" else {"object": "list", "data": data})
 
 
 async def get_model(world: World, _request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
@@ -122,4 +135,4 @@ async def get_model(world: World, _request: Request, call: Call, _faults: Sequen
     served = world.served_models(world.clock.now())
     if served is not None and call.object_id not in served:
         raise ApiError(404, no_such_model(call.object_id), code="model_not_found")
-    return json_reply(model_object(call.object_id))
+    return json_reply(model_shown(world.dialect, call.object_id))

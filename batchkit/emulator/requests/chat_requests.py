@@ -38,11 +38,11 @@ _KNOWN = frozenset(
 _TOOL_CHOICES = ("none", "auto", "required")
 
 
-def check_chat(body: dict[str, Any]) -> None:
-    """Refuse what Groq refuses; parameters that are null count as left out. Raises ``RequestRefused``."""
+def check_chat(body: dict[str, Any], *, known_only: bool = True) -> None:
+    """Refuse what Groq refuses, with ``known_only`` also unknown parameters; null counts as left out. Raises ``RequestRefused``."""
     check_model_name(body)
     given = {name: value for name, value in body.items() if value is not None}
-    for name in given:
+    for name in given if known_only else ():
         if name not in _KNOWN:
             raise refused(400, f"property '{name}' is unsupported", param=name)
     _check_types(given)

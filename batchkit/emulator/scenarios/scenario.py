@@ -3,7 +3,7 @@
 A scenario file is TOML, or JSON of the same shape; every key may be left out::
 
     seed = 7
-    models = ["openai/gpt-oss-20b", "my/own-model"]  # the models that are served, instead of Groq's
+    models = ["openai/gpt-oss-20b", "my/own-model"]  # the models that are served, instead of the provider's
 
     [timing]                    # provider seconds
     seconds_per_line = 0.5
@@ -48,21 +48,27 @@ class _Section(BaseModel):
 
 
 class Timing(_Section):
-    """The durations of a batch in provider seconds; the emulator's speed converts them to real time."""
+    """The durations of a batch in provider seconds; the emulator's speed converts them to real time.
+
+    ``file_ready_seconds`` is how long a new file cannot be used yet; None is what the provider is known for.
+    """
 
     validating_seconds: float = Field(default=1.0, ge=0)
     seconds_per_line: float = Field(default=0.01, ge=0)
     finalizing_seconds: float = Field(default=1.0, ge=0)
     cancelling_seconds: float = Field(default=5.0, ge=0)
+    file_ready_seconds: float | None = Field(default=None, ge=0)
 
 
 class ScenarioLimits(_Section):
-    """The limits of the provider (console.groq.com/docs/batch); page size and errors shown are not documented."""
+    """The limits; None takes the provider's own. How many ids fit a query of Groq's is its SDK's word, errors shown are ours."""
 
-    max_lines: int = Field(default=50_000, ge=1)
-    max_bytes: int = Field(default=200_000_000, ge=1)
+    max_lines: int | None = Field(default=None, ge=1)
+    max_bytes: int | None = Field(default=None, ge=1)
+    max_line_bytes: int | None = Field(default=None, ge=1)
+    max_files: int | None = Field(default=None, ge=1)
     ids_per_query: int = Field(default=200, ge=1)
-    page_size: int = Field(default=20, ge=1)
+    page_size: int | None = Field(default=None, ge=1)
     errors_shown: int = Field(default=500, ge=1)
 
 
@@ -90,7 +96,7 @@ class Reply(_Section):
 class Scenario(_Section):
     """A script for the emulator. ``seed`` decides every choice that a fault makes by share.
 
-    ``models`` are the ids that are listed; None lists Groq's. Requests to others are answered 404 model_not_found, unless
+    ``models`` are the ids that are listed; None lists the provider's. Requests to others are answered 404 model_not_found, unless
     ``any_model`` is set.
     """
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batchkit.emulator.answers.answers import ModelRequest, answer
+from batchkit.emulator.answers.answers import answer
+from batchkit.emulator.answers.model_request import ModelRequest
 from batchkit.emulator.contract.ids import FileId, id_suffix, stable_hash, time_prefix
 from batchkit.emulator.contract.outcome import EXPIRED, EmulatedOutcome, encode, unexecuted_record
+from batchkit.emulator.dialects.lines import record_written, request_read
 from batchkit.emulator.faults import Selectable
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
 
+    from batchkit.emulator.dialects.dialect import Dialect
     from batchkit.emulator.state.world import World
 
 _CHUNK_LINES = 500
@@ -59,7 +62,9 @@ def read_chunk(world: World, batch: sqlite3.Row, wanted: int) -> Chunk:
             size += len(raw)
             chunk.end_number += 1
             if chunk.end_number not in skipped:
-                chunk.lines.append((chunk.end_number, orjson.loads(raw)))
+                request = orjson.loads(raw)
+                read = request_read(world.dialect, request, batch["endpoint"], batch["model"])
+                chunk.lines.append((chunk.end_number, read))
         chunk.end_offset += size
     return chunk
 
@@ -79,7 +84,15 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
             entropy = stable_hash(batch_salt, number)
             request_id = f"req_{prefix}{id_suffix(entropy ^ batch_salt)}"
             asked = ModelRequest(
-                request["url"], request["body"], entropy, request_id, int(when), "batch", world.script.replies, served
+                request["url"],
+                request["body"],
+                entropy,
+                request_id,
+                int(when),
+                "batch",
+                world.script.replies,
+                served,
+                world.dialect,
             )
             status, body = answer(asked)
             outcome = EmulatedOutcome(
@@ -95,7 +108,7 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
                         fault.apply(outcome)
                         if outcome.held:
                             break
-            _note(done, outcome, pending)
+            _note(world.dialect, done, outcome, pending)
             if not index % _LINES_PER_WRITE:
                 # Small unbuffered writes also let the thread that answers polls run.
                 _write(done, pending, output, errors, held)
@@ -112,18 +125,20 @@ def _carried(world: World, chunk: Chunk) -> dict[str, int]:
     return {row["custom_id"]: row["carried"] for row in rows}
 
 
-def _note(done: Executed, outcome: EmulatedOutcome, pending: tuple[list[bytes], list[bytes], list[bytes]]) -> None:
+def _note(
+    dialect: Dialect, done: Executed, outcome: EmulatedOutcome, pending: tuple[list[bytes], list[bytes], list[bytes]]
+) -> None:
     done.ledger.append((outcome.custom_id, int(outcome.executed), int(outcome.succeeded)))
     if outcome.held:
         done.held += 1
-        pending[2].append(unexecuted_record(outcome.line_id, outcome.custom_id, EXPIRED))
+        pending[2].append(encode(unexecuted_record(outcome.line_id, outcome.custom_id, EXPIRED)))
         return
     if 200 <= outcome.status < 300:  # noqa: PLR2004 - the HTTP class
         done.completed += 1
     else:
         done.failed += 1
-    pending[0].extend(map(encode, outcome.output))
-    pending[1].extend(map(encode, outcome.errors))
+    pending[0].extend(encode(record_written(dialect, record)) for record in outcome.output)
+    pending[1].extend(encode(record_written(dialect, record)) for record in outcome.errors)
 
 
 def _write(
@@ -219,7 +234,8 @@ def leave_unexecuted(world: World, batch: sqlite3.Row, error: dict[str, Any] | N
         done.ledger.append((request["custom_id"], 0, 0))
         if error is not None:
             line_id = f"batch_req_out_{prefix}{id_suffix(stable_hash(batch_salt, number))}"
-            records.append(unexecuted_record(line_id, request["custom_id"], error))
+            record = unexecuted_record(line_id, request["custom_id"], error)
+            records.append(encode(record_written(world.dialect, record)))
     with _parts(world, batch) as (_, errors, _held):
         done.error_bytes = write_all(errors, b"".join(records))
     with world.write() as connection:

@@ -25,7 +25,8 @@ _TABLES = (
         filename TEXT NOT NULL,
         bytes INTEGER NOT NULL,
         created_at INTEGER NOT NULL,
-        deleted_at INTEGER
+        deleted_at INTEGER,
+        ready_at REAL
     )
     """,
     """
@@ -62,7 +63,9 @@ _TABLES = (
         held INTEGER NOT NULL DEFAULT 0,
         output_bytes INTEGER NOT NULL DEFAULT 0,
         error_bytes INTEGER NOT NULL DEFAULT 0,
-        held_bytes INTEGER NOT NULL DEFAULT 0
+        held_bytes INTEGER NOT NULL DEFAULT 0,
+        model TEXT,
+        idempotency_key TEXT
     )
     """,
     "CREATE INDEX IF NOT EXISTS batches_due ON batches (due_at) WHERE due_at IS NOT NULL",
@@ -76,6 +79,10 @@ _TABLES = (
     """,
     "CREATE TABLE IF NOT EXISTS calls (operation TEXT PRIMARY KEY, total INTEGER NOT NULL, baseline INTEGER NOT NULL) WITHOUT ROWID",
 )
+
+
+_LATER_COLUMNS = (("files", "ready_at", "REAL"), ("batches", "model", "TEXT"), ("batches", "idempotency_key", "TEXT"))
+"""Columns that the directory of an older emulator lacks."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -99,6 +106,10 @@ class Database:
         with self.write() as connection:
             for statement in _TABLES:
                 connection.execute(statement)
+            for table, column, kind in _LATER_COLUMNS:
+                known = {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}
+                if column not in known:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

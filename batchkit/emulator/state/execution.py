@@ -20,7 +20,7 @@ import orjson
 
 from batchkit.emulator.contract.ids import FileId
 from batchkit.emulator.contract.outcome import CANCELLED, EXPIRED
-from batchkit.emulator.requests.validation import Validation, problem, validate_file
+from batchkit.emulator.requests.validation import Checks, Validation, problem, validate_file
 from batchkit.emulator.state.chunks import Chunk, execute, leave_unexecuted, read_chunk, record_carried
 from batchkit.emulator.state.file_store import sweep_deleted
 from batchkit.emulator.state.publishing import publish
@@ -115,9 +115,17 @@ def _validate(world: World, batch: sqlite3.Row, rules: BatchRules) -> None:
         if good:
             due_at = None if rules.stuck_in == "in_progress" else at
             connection.execute(
-                "UPDATE batches SET status = 'in_progress', in_progress_at = ?, total = ?, errors = ?, skipped_lines = ?, due_at = ? "
-                "WHERE id = ? AND status = 'validating'",
-                (at, result.total, _json(errors), orjson.dumps(result.bad_lines).decode(), due_at, batch["id"]),
+                "UPDATE batches SET status = 'in_progress', in_progress_at = ?, total = ?, errors = ?, skipped_lines = ?, due_at = ?, "
+                "model = coalesce(model, ?) WHERE id = ? AND status = 'validating'",
+                (
+                    at,
+                    result.total,
+                    _json(errors),
+                    orjson.dumps(result.bad_lines).decode(),
+                    due_at,
+                    result.model,
+                    batch["id"],
+                ),
             )
         else:
             connection.execute(
@@ -142,7 +150,9 @@ def _checked(world: World, batch: sqlite3.Row, rules: BatchRules) -> Validation:
         return Validation(
             problems=[problem("invalid_request", f"File {file_id} has not the purpose 'batch'.", param="file_id")]
         )
-    return validate_file(world.file_path(FileId(file_id)), batch["endpoint"], rules, world.script.limits)
+    listed = world.served_models(batch["due_at"]) if world.dialect.unknown_models == "fail-batch" else None
+    checks = Checks(world.dialect, batch["endpoint"], rules, world.script.limits, batch["model"], listed)
+    return validate_file(world.file_path(FileId(file_id)), checks)
 
 
 def _progress(world: World, batch: sqlite3.Row, rules: BatchRules) -> None:
@@ -152,9 +162,10 @@ def _progress(world: World, batch: sqlite3.Row, rules: BatchRules) -> None:
         return
     done, total, pace = batch["lines_done"], batch["total"], rules.seconds_per_line
     now = world.clock.now()
-    within_window = _lines_by(batch, batch["expires_at"], pace)
+    end = _window_end(batch, rules)
+    within_window = _lines_by(batch, end, pace)
     unreachable = batch["held"] or within_window < total
-    if done >= min(total, within_window) and unreachable and now >= batch["expires_at"]:
+    if done >= min(total, within_window) and unreachable and now >= end:
         error = EXPIRED if rules.expired_lines_listed else None
         if leave_unexecuted(world, batch, error):
             publish(world, batch, rules, "expired", held=error)
@@ -169,9 +180,14 @@ def _progress(world: World, batch: sqlite3.Row, rules: BatchRules) -> None:
         _schedule(world, connection, row, pace)
 
 
+def _window_end(batch: sqlite3.Row, rules: BatchRules) -> float:
+    """Return the time at which a batch expires; some providers only name one and let it run on."""
+    return math.inf if rules.never_expires else float(batch["expires_at"])
+
+
 def _lines_by(batch: sqlite3.Row, when: float, pace: float) -> int:
     """Return the number of lines that are executed by a provider time."""
-    if not pace:
+    if not pace or when == math.inf:
         return int(batch["total"])
     return max(0, int((when - batch["in_progress_at"]) / pace))
 
@@ -179,16 +195,17 @@ def _lines_by(batch: sqlite3.Row, when: float, pace: float) -> int:
 def _schedule(world: World, connection: sqlite3.Connection, batch: sqlite3.Row, pace: float) -> None:
     """Schedule the step after a chunk: the next chunk, the window's end, or finalizing. A concurrent cancellation has its own time."""
     started, done, total = batch["in_progress_at"], batch["lines_done"], batch["total"]
-    reachable = min(total, _lines_by(batch, batch["expires_at"], pace))
+    rules = world.script.rules(world.ordinal(batch))
+    end = _window_end(batch, rules)
+    reachable = min(total, _lines_by(batch, end, pace))
     if done < reachable:
         # Without a minimum, a slow pace at high speed would wake the thread for every single line.
         ahead = max(1, math.ceil(_PACE_SECONDS * world.clock.speed / pace)) if pace else 0
         due_at = started + min(done + ahead, reachable) * pace
     elif batch["held"] or reachable < total:
-        due_at = batch["expires_at"]
+        due_at = None if end == math.inf else end
     else:
-        finished_at = min(started + total * pace, batch["expires_at"])
-        rules = world.script.rules(world.ordinal(batch))
+        finished_at = min(started + total * pace, end)
         connection.execute(
             "UPDATE batches SET status = 'finalizing', finalizing_at = ?, due_at = ? WHERE id = ? AND status = 'in_progress'",
             (finished_at, finished_at + rules.finalizing_seconds, batch["id"]),

@@ -5,38 +5,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator.contract.ids import FileId, new_file_id
+from batchkit.emulator.contract.replies import ApiError
+from batchkit.emulator.dialects.objects import deletion_shown, file_shown
 from batchkit.emulator.faults.calls import no_such_file
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+    from batchkit.emulator.state.query import Query
     from batchkit.emulator.state.world import World
 
+_PAGE = 10_000
 _ACTIVE = "('validating', 'in_progress', 'finalizing', 'cancelling')"
 
 
-def file_object(row: sqlite3.Row) -> dict[str, Any]:
-    """Return the JSON object of a file (console.groq.com/docs/api-reference, Files): no status, no expiry."""
-    return {
-        "id": row["id"],
-        "object": "file",
-        "bytes": row["bytes"],
-        "created_at": row["created_at"],
-        "filename": row["filename"],
-        "purpose": row["purpose"],
-    }
+def file_object(world: World, row: sqlite3.Row) -> dict[str, Any]:
+    """Return the JSON object of a file (console.groq.com/docs/api-reference, Files: no status, no expiry)."""
+    return file_shown(world.dialect, row, ready=is_ready(world, row))
 
 
-def adopt_upload(world: World, source: Path, filename: str) -> dict[str, Any]:
-    """Move an uploaded file into the store, and return its object."""
+def is_ready(world: World, row: sqlite3.Row) -> bool:
+    """Return whether a batch may use a file: some providers process it first."""
+    return row["ready_at"] is None or world.clock.now() >= row["ready_at"]
+
+
+def adopt_upload(world: World, source: Path, filename: str, file_id: FileId | None = None) -> dict[str, Any]:
+    """Move an uploaded file into the store, under a new id unless one was promised, and return its object.
+
+    Raises ``ApiError`` 400 if the account holds as many files as it may.
+    """
     now = world.clock.now()
-    file_id = new_file_id(now)
+    most = world.script.limits.max_files
+    if most is not None:
+        held = world.database.row("SELECT count(*) AS held FROM files WHERE purpose = 'batch' AND deleted_at IS NULL")
+        if held is not None and held["held"] >= most:
+            message = (
+                f"Too many files: at most {most} batch files can be kept. Delete some that are not needed any more."
+            )
+            raise ApiError(400, message, code="file_limit_exceeded")
+    file_id = file_id or new_file_id(now, world.dialect.ids)
     size = source.stat().st_size
     source.replace(world.file_path(file_id))
+    seconds = world.script.file_ready_seconds()
     with world.write() as connection:
         insert_file(connection, file_id, "batch", filename, size=size, at=now)
-    return file_object(find_file(world, file_id))
+        if seconds:
+            connection.execute("UPDATE files SET ready_at = ? WHERE id = ?", (now + seconds, file_id))
+    return file_object(world, find_file(world, file_id))
 
 
 def insert_file(
@@ -57,10 +73,29 @@ def find_file(world: World, file_id: str) -> sqlite3.Row:
     return row
 
 
-def list_files(world: World) -> list[dict[str, Any]]:
-    """List all files that are not deleted, newest first."""
+def list_files(world: World, query: Query) -> dict[str, Any]:
+    """List the files that are not deleted, newest first: all, or a page by ``after`` or by number.
+
+    Raises ``ApiError`` 400 for parameters that make no sense.
+    """
     rows = world.database.rows("SELECT * FROM files WHERE deleted_at IS NULL ORDER BY sequence DESC")
-    return [file_object(row) for row in rows]
+    start, size, more = 0, len(rows), {}
+    match world.dialect.list_style:
+        case "after":
+            size, after = query.number("limit", _PAGE, 1, _PAGE), query.others.get("after")
+            start = next((place for place, row in enumerate(rows, 1) if row["id"] == after), 0)
+            page = rows[start : start + size]
+            ends = (
+                {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
+            )
+            more = {**ends, "has_more": start + size < len(rows)}
+        case "page":
+            size = query.number("page_size", 100, 1, _PAGE)
+            start, more = query.number("page", 0, 0, _PAGE) * size, {"total": len(rows)}
+        case "cursor" | "bare":
+            pass
+    data = [file_object(world, row) for row in rows[start : start + size]]
+    return {"object": "list", "data": data, **more}
 
 
 def delete_file(world: World, file_id: str) -> dict[str, Any]:
@@ -69,7 +104,7 @@ def delete_file(world: World, file_id: str) -> dict[str, Any]:
     with world.write() as connection:
         connection.execute("UPDATE files SET deleted_at = ? WHERE id = ?", (int(world.clock.now()), file_id))
     sweep_deleted(world, file_id)
-    return {"id": file_id, "object": "file", "deleted": True}
+    return deletion_shown(world.dialect, file_id)
 
 
 def sweep_deleted(world: World, file_id: str) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from batchkit.emulator.contract.ids import FileId, stable_hash, type_id
+from batchkit.emulator.contract.ids import FileId, stable_hash
+from batchkit.emulator.contract.ids import file_id as file_id_of
+from batchkit.emulator.contract.outcome import encode
+from batchkit.emulator.dialects.lines import record_written
 from batchkit.emulator.state.chunks import write_all
 from batchkit.emulator.state.file_store import insert_file, sweep_deleted
 
@@ -40,8 +43,8 @@ def publish(
     sizes = {"output": batch["output_bytes"], "error": error_bytes}
     ids: dict[Literal["output", "error"], FileId] = {}
     for kind in _KINDS:
-        if sizes[kind] or rules.empty_files:
-            ids[kind] = FileId(type_id("file", at, stable_hash(batch["id"], kind)))
+        if sizes[kind] or kind in rules.empty_files:
+            ids[kind] = file_id_of(at, stable_hash(batch["id"], kind), world.dialect.ids)
             _move(world, batch, kind, sizes[kind], ids[kind], shuffled=rules.shuffled)
     with world.write() as connection:
         for kind, file_id in ids.items():
@@ -62,7 +65,7 @@ def _append_held(world: World, batch: sqlite3.Row, error: dict[str, Any]) -> int
     if not batch["held_bytes"] or not source_path.exists():
         return 0
     if not target_path.exists():
-        # The move was done before a crash, with these lines in the file.
+        # The move was done before a crash, with these lines in the file: any number above 0 names the file again.
         return int(batch["held_bytes"])
     added = 0
     with source_path.open("rb") as source, target_path.open("r+b", buffering=0) as target:
@@ -71,7 +74,7 @@ def _append_held(world: World, batch: sqlite3.Row, error: dict[str, Any]) -> int
         for line in source:
             record = orjson.loads(line)
             record["error"] = error
-            added += write_all(target, orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            added += write_all(target, encode(record_written(world.dialect, record)))
     return added
 
 

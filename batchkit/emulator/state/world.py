@@ -12,6 +12,7 @@ import orjson
 
 from batchkit.emulator.contract.ids import FileId, type_id
 from batchkit.emulator.contract.models import listed_ids
+from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER, find_dialect
 from batchkit.emulator.faults import OPERATIONS, Call
 from batchkit.emulator.scenarios.scenario import Scenario, ScenarioError, load_scenario, parse_scenario
 from batchkit.emulator.scenarios.script import Script
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from batchkit.emulator.dialects.dialect import Dialect
 
 _DATABASE = "emulator.sqlite3"
 
@@ -46,10 +48,19 @@ class World:
 
     Everything that must outlive the process is in the database and in the files beside it, so a later emulator on the same
     directory continues where this one stopped, however it stopped. ``scenario`` None keeps the scenario that the directory was last
-    served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says.
+    served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says. ``provider`` None is
+    the one of the directory, at first Groq; another one than that is refused, because what the directory holds is not its own.
     """
 
-    def __init__(self, directory: Path, *, speed: float, scenario: Scenario | None, any_model: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        speed: float,
+        scenario: Scenario | None,
+        any_model: bool = False,
+        provider: str | None = None,
+    ) -> None:
         self.directory = directory
         self._any_model = any_model
         self.wake = Event()
@@ -73,6 +84,7 @@ class World:
         self.database = Database(directory / _DATABASE)
         stored = {row["key"]: row["value"] for row in self.database.rows("SELECT key, value FROM meta")}
         self.clock = Clock(speed=speed, start=max(time.time(), float(stored.get("clock", 0))))
+        self.dialect = self._known_dialect(stored.get("provider"), provider)
         self.project_id = stored.get("project_id") or type_id("project", self.clock.now(), 0x5EED)
         self.batch_baseline = int(stored.get("batch_baseline", 0))
         self._calls_lock = Lock()
@@ -84,6 +96,18 @@ class World:
             self._baselines[row["operation"]] = row["baseline"]
         self._restore_scenario(stored.get("scenario"), scenario)
 
+    def _known_dialect(self, stored: str | None, given: str | None) -> Dialect:
+        held = stored or (DEFAULT_PROVIDER if self.database.row("SELECT 1 FROM meta") else None)
+        dialect = find_dialect(given or held or DEFAULT_PROVIDER)
+        if held is not None and dialect.name != held:
+            self.database.close()
+            self._lock_file.close()
+            raise DirectoryUnusable(
+                f"{self.directory} holds the files and batches of an emulated {held}, not of {dialect.name}",
+                hint="name another folder with --directory",
+            )
+        return dialect
+
     def _restore_scenario(self, stored: str | None, given: Scenario | None) -> None:
         previous: Scenario | None = None
         if stored is not None:
@@ -93,7 +117,7 @@ class World:
                 # An older version of the emulator had other faults; the directory must still be usable.
                 previous = None
         chosen = given or previous or load_scenario(None)
-        self.script = Script(chosen)
+        self.script = Script(chosen, self.dialect)
         if previous is None or chosen != previous:
             self.set_scenario(chosen)
 
@@ -102,13 +126,14 @@ class World:
         with self._calls_lock:
             self._baselines = dict(self._totals)
             self._object_calls.clear()
-        self.script = Script(scenario)
+        self.script = Script(scenario, self.dialect)
         with self.write() as connection:
             (self.batch_baseline,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM batches").fetchone()
             entries = {
                 "scenario": scenario.model_dump_json(),
                 "batch_baseline": str(self.batch_baseline),
                 "project_id": self.project_id,
+                "provider": self.dialect.name,
             }
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", entries.items())
             connection.execute(
@@ -143,7 +168,8 @@ class World:
 
     def listed_models(self, when: float) -> frozenset[str]:
         """Return the models that are listed at a provider time."""
-        return listed_ids(when, self.script.scenario.models)
+        chosen = self.script.scenario.models
+        return listed_ids(when, self.dialect.models if chosen is None else chosen)
 
     def served_models(self, when: float) -> frozenset[str] | None:
         """Return the models whose requests are answered at a provider time: those listed, or any (None)."""
