@@ -57,7 +57,7 @@ def upload(client: Client, requests: list[Any]) -> str:
     """Upload requests as the provider wants it, and return the id."""
     dialect = client.emulator.dialect
     path = "/files/upload" if dialect.upload_by_redirect else "/files"
-    form = {"purpose": dialect.upload_purpose}
+    form = {"purpose": dialect.upload_purpose} | ({"file_name": "a.jsonl"} if dialect.upload_by_redirect else {})
     response = client.http.post(path, data=form, files={"file": ("a.jsonl", jsonl(requests))})
     assert response.status_code == 200, response.text
     return str(response.json()["id"])

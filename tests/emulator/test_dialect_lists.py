@@ -90,12 +90,18 @@ def test_qwen_looks_up_input_files(filled):
 
 
 def test_mistral_numbers_pages(filled):
-    """Pages count from 0 and say the total; what lies behind the last is empty."""
+    """Pages count from 0 and say the total; what lies behind the last is empty; a time leaves out what is older."""
     client, ids = filled("mistral", 3)
     pages = [client.http.get("/batch/jobs", params={"page": number}).json() for number in range(3)]
     assert [[shown["id"] for shown in page["data"]] for page in pages] == [ids[:2], ids[2:], []]
     assert {page["total"] for page in pages} == {3}
-    assert client.http.get("/batch/jobs", params={"page": "x"}).status_code == 422
+    totals = [
+        client.http.get("/batch/jobs", params={"created_after": time}).json()["total"]
+        for time in ("2020-01-01T00:00:00Z", "2200-01-01T00:00:00")
+    ]
+    assert totals == [3, 0]
+    for query in ({"page": "x"}, {"created_after": "x"}):
+        assert client.http.get("/batch/jobs", params=query).status_code == 422
 
 
 def test_together_lists_everything_at_once(filled):

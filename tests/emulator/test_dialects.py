@@ -66,7 +66,10 @@ def test_every_scenario_keeps_the_shape(serve, provider):
     client = serve(provider)
     dialect, requests = client.emulator.dialect, lines_for(client, 10)
     path = "/files/upload" if dialect.upload_by_redirect else "/files"
-    form = {"data": {"purpose": dialect.upload_purpose}, "files": {"file": ("a.jsonl", jsonl(requests))}}
+    form = {
+        "data": {"purpose": dialect.upload_purpose, "file_name": "a.jsonl"},
+        "files": {"file": ("a.jsonl", jsonl(requests))},
+    }
 
     def insist(method, path, **more):
         for _ in range(20):
