@@ -1,11 +1,15 @@
-"""Numbers as people read them: durations, sizes, counts, moments."""
+"""Values as people read them: durations, sizes, counts, moments, names of models."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich import filesize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
@@ -98,6 +102,12 @@ def when(unix_seconds: float, now: float, *, utc: bool = False) -> str:
         return f"{at:%a} {clock}"
     year = "" if at.year == today.year else f" {at.year}"
     return f"{at:%a} {at.day} {at:%b}{year} {clock}"
+
+
+def short_models(models: Iterable[str]) -> dict[str, str]:
+    """Return the models in order, each with its name without its maker; with its whole name if short names were ambiguous."""
+    short = {model: model.rpartition("/")[2] for model in models}
+    return short if len(set(short.values())) == len(short) else {model: model for model in short}
 
 
 def printable(text: str, limit: int | None = None) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation import pricing
-from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.model_tokens import tokens_by_model
 from batchkit.files import jsonl
 from batchkit.store import report_rows
 
@@ -88,30 +88,15 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
         if isinstance(times, dict):
             seconds += _seconds(times.get("total_time"))
             queued += _seconds(times.get("queue_time"))
-    exact = _of_recipe(connection, workload, usage)
+    exact = tokens_by_model(connection, workload)
     is_whole = exact is not None or total <= _SAMPLE
     return Spending(
-        models=_by_model(seen, usage) if exact is None else exact,
+        models=_by_model(seen, usage) if exact is None else tuple(_spending(*used) for used in exact),
         usage=usage,
         sampled=None if is_whole else sampled,
         request_seconds=tuple(sorted(seconds)),
         queue_seconds=tuple(sorted(queued)),
     )
-
-
-def _of_recipe(connection: Connection, workload: Workload, usage: Usage) -> tuple[ModelSpending, ...] | None:
-    """Return the tokens of the recipe's models, which alternate, each with its samples in a row."""
-    if workload.recipe is None:
-        return None
-    recipe = load_recipe(workload.recipe)
-    if len(recipe.models) == 1:
-        return (_spending(recipe.models[0], usage.prompt_tokens, usage.completion_tokens),)
-    by_model = report_rows.tokens_round_robin(
-        connection, workload.id, workload.request_count or 0, groups=len(recipe.models), repeats=recipe.samples
-    )
-    if by_model is None:
-        return None
-    return tuple(_spending(model, *tokens) for model, tokens in zip(recipe.models, by_model, strict=True))
 
 
 def _by_model(seen: dict[str, _Seen], usage: Usage) -> tuple[ModelSpending, ...]:
