@@ -11,7 +11,7 @@ class RequestAnswer:
     """The result of one request of a row.
 
     ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is the value of
-    the answer, as ``batchkit.answers.Reading`` returns it, None unless the request succeeded; ``text`` is the model's text, also of
+    the answer, as ``batchkit.answers.check.Reading`` returns it, None unless the request succeeded; ``text`` is the model's text, also of
     a rejected answer. The tokens are those of all answers to the request, including rejected ones that were requested again;
     ``cost_usd`` is their cost at batch prices, None if it is unknown. ``reused_from`` names the request that was answered, if that is
     another one (see ``ExportRow``); then nothing was used.

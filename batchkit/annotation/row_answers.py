@@ -19,7 +19,7 @@ from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.annotation.reviewed import DecidedRows
 from batchkit.annotation.skipped import SkippedRow, SkippedRows
 from batchkit.annotation.workload_from_table import request_ids, snapshot_path
-from batchkit.answers import AnswerCheck
+from batchkit.answers.check import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
 from batchkit.files.jsonl import answer_text

@@ -8,7 +8,7 @@ import pytest
 
 from batchkit.annotation import presets
 from batchkit.annotation.response_format import plan_response_format
-from batchkit.answers import AnswerCheck
+from batchkit.answers.check import AnswerCheck
 from batchkit.emulator.answers.answers import ModelRequest, answer
 from batchkit.emulator.requests.validation import CHAT
 from batchkit.files import jsonl
