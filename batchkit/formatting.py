@@ -1,4 +1,4 @@
-"""What people read: durations, sizes, counts, moments, the nearest name."""
+"""Values as people read them: durations, sizes, counts, moments, names of models, the nearest name."""
 
 from __future__ import annotations
 
@@ -109,6 +109,12 @@ def when(unix_seconds: float, now: float, *, utc: bool = False) -> str:
         return f"{at:%a} {clock}"
     year = "" if at.year == today.year else f" {at.year}"
     return f"{at:%a} {at.day} {at:%b}{year} {clock}"
+
+
+def short_models(models: Iterable[str]) -> dict[str, str]:
+    """Return the models in order, each with its name without its maker; with its whole name if short names were ambiguous."""
+    short = {model: model.rpartition("/")[2] for model in models}
+    return short if len(set(short.values())) == len(short) else {model: model for model in short}
 
 
 def printable(text: str, limit: int | None = None) -> str:

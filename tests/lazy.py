@@ -13,4 +13,6 @@ class LazyModule:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)  # pytest asks all that it collects whether it wraps a fixture, or is a mock
         return getattr(importlib.import_module(self._name), name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pyarrow as pa
 
 from batchkit.annotation.arrow_types import resolved, type_within
-from batchkit.answers import schema_of_values
+from batchkit.answers.check import schema_of_values
 from batchkit.datasets.rows import is_json, json_field
 from batchkit.files import jsonl
 

@@ -7,10 +7,11 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from batchkit import formatting
 from batchkit.datasets.values import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from batchkit.annotation.recipe import Recipe
 
@@ -56,15 +57,9 @@ class RequestIds:
 def _tails(recipe: Recipe, most_chars: int) -> list[str]:
     prompts = [_part(prompt.name, most_chars) for prompt in recipe.prompts]
     heads = [f":{name}" for name in prompts] if len(prompts) > 1 else [""]
-    models = [_part(name, most_chars) for name in _short_names(recipe.models)]
+    models = [_part(name, most_chars) for name in formatting.short_models(recipe.models).values()]
     samples = range(1, recipe.samples + 1)
     return [f"{head}:{model}:{sample}" for head in heads for model in models for sample in samples]
-
-
-def _short_names(models: Sequence[str]) -> list[str]:
-    """Return the models without the name of their maker, if they are still different."""
-    short = [model.rpartition("/")[2] for model in models]
-    return short if len(set(short)) == len(short) else list(models)
 
 
 def _part(text: str, most_chars: int) -> str:

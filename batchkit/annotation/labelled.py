@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.answers import AnswerCheck
+from batchkit.answers.check import AnswerCheck
 from batchkit.datasets.values import text_of
 from batchkit.errors import UsageError
 from batchkit.files import jsonl

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batchkit.annotation.recipe import Recipe
-    from batchkit.annotation.row_answers import Answered, RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
+    from batchkit.annotation.row_answers import Answered
     from batchkit.annotation.weighing import WeightedVotes
 
 #: The error code of a valid answer that does not fit into its column.

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from batchkit.annotation.parameters import Audio, Parameters
 from batchkit.annotation.recipe import Prompt, Recipe
-from batchkit.answers import AnswerCheck, AnswerRules
+from batchkit.answers.check import AnswerCheck
 from batchkit.answers.importing import import_by_path
+from batchkit.answers.rules import AnswerRules
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
 

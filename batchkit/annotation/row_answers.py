@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from batchkit.annotation.output_columns import OutputColumns
 from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.annotation.reviewed import DecidedRows
 from batchkit.annotation.skipped import SkippedRow, SkippedRows
 from batchkit.annotation.workload_from_table import request_ids, snapshot_path
-from batchkit.answers import AnswerCheck
+from batchkit.answers.check import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
 from batchkit.files.jsonl import answer_text
@@ -43,37 +44,6 @@ if TYPE_CHECKING:
 #: The number of answers in memory at once; a transcript is as large as a hundred labels.
 _ANSWERS_AT_ONCE: Final = 4_096
 _TRANSCRIPTS_AT_ONCE: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class RequestAnswer:
-    """The result of one request of a row.
-
-    ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is the value of
-    the answer, as ``batchkit.answers.Reading`` returns it, None unless the request succeeded; ``text`` is the model's text, also of
-    a rejected answer. The tokens are those of all answers to the request, including rejected ones that were requested again;
-    ``cost_usd`` is their cost at batch prices, None if it is unknown. ``reused_from`` names the request that was answered, if that is
-    another one (see ``ExportRow``); then nothing was used.
-    """
-
-    custom_id: str
-    seq: int
-    prompt: str
-    model: str
-    sample: int
-    status: str
-    value: Any
-    text: str | None
-    error_code: str | None
-    error_message: str | None
-    finish_reason: str | None
-    attempts: int
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost_usd: float | None
-    batch_id: str | None
-    shard_id: int
-    reused_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

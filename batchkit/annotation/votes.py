@@ -7,12 +7,12 @@ from collections import Counter
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
-from batchkit.answers import schema_of_values
+from batchkit.answers.check import schema_of_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from batchkit.answers import AnswerRules
+    from batchkit.answers.rules import AnswerRules
 
     Numbers = Mapping[str, "NumberKind"]
 

@@ -15,21 +15,3 @@ Reason                  Meaning                                                 
 ``generation_failed``   the provider could not parse it as JSON or a tool call (400)    another seed
 ======================  ==============================================================  ==================================
 """
-
-from batchkit.answers.amend import amended
-from batchkit.answers.check import AnswerCheck, Reading, schema_of_values
-from batchkit.answers.reasons import Reason, is_final, reason_of_refusal
-from batchkit.answers.rules import AnswerRules, check_for, load_rules
-
-__all__ = [
-    "AnswerCheck",
-    "AnswerRules",
-    "Reading",
-    "Reason",
-    "amended",
-    "check_for",
-    "is_final",
-    "load_rules",
-    "reason_of_refusal",
-    "schema_of_values",
-]

@@ -71,12 +71,17 @@ def main() -> None:
 
 def _made(kind: bytes, content: bytes) -> tuple[Callable[[bytes], bytes], bytes]:
     """Return a check, and the schema of its values."""
-    from batchkit.answers import functions, models, schemas  # noqa: PLC0415 - the parent needs the messages only
-
+    # Each kind loads what it needs: the libraries of the others take longer to load than Python takes to start.
     if kind == b"schema":
+        from batchkit.answers import schemas  # noqa: PLC0415 - as above
+
         return schemas.check_of(content), b""
     if kind == b"function":
+        from batchkit.answers import functions  # noqa: PLC0415 - as above
+
         return functions.check_of(functions.loaded(content)), b""
+    from batchkit.answers import models  # noqa: PLC0415 - as above
+
     return models.check_of(models.imported(content.decode()) if kind == b"model" else models.unpickled(content))
 
 

@@ -296,11 +296,9 @@ class PendingWork:
         if pace is not None:
             due.append(pace.due_at)
         with self._context.store.read() as connection:
-            for state in (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.ENDED):
-                at = shards.next_due(connection, workload_id, state)
-                if at is not None:
-                    due.append(at)
-            pending = resubmit.next_due(connection, self._context, workload_id)
-            if pending is not None:
-                due.append(pending)
+            found = (
+                shards.next_due(connection, workload_id, *_UNSENT, ShardState.SUBMITTING, ShardState.ENDED),
+                resubmit.next_due(connection, self._context, workload_id),
+            )
+            due += [at for at in found if at is not None]
         return max(min(due), now + self._pacing.shortest_wait_seconds)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from batchkit.annotation.model_tokens import tokens_by_model
 from batchkit.annotation.pricing import pricing_of
-from batchkit.annotation.recipe import load_recipe
 from batchkit.engine.progress import read_progress
 from batchkit.evaluation.results import SUMMARY
-from batchkit.store import evaluations, report_rows, shards, workloads
+from batchkit.store import evaluations, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,21 +184,8 @@ def _cost_of_run(connection: Connection, found: EvaluationSummary) -> float | No
 
 
 def _cost(connection: Connection, workload: Workload) -> float | None:
-    """Return the cost of a workload whose recipe names its models, which take turns, each with its samples in a row."""
-    if workload.recipe is None:
-        return None
-    recipe = load_recipe(workload.recipe)
-    if len(recipe.models) == 1:
-        totals = shards.totals_by_state(connection, workload.id).values()
-        tokens = [(sum(one.prompt_tokens for one in totals), sum(one.completion_tokens for one in totals))]
-    else:
-        by_model = report_rows.tokens_round_robin(
-            connection, workload.id, workload.request_count or 0, groups=len(recipe.models), repeats=recipe.samples
-        )
-        if by_model is None:
-            return None
-        tokens = by_model
+    """Return the cost of a workload whose recipe names its models; None if the price of one is unknown."""
     price = pricing_of(workload.provider).price
-    prices = [price(model, *used) for model, used in zip(recipe.models, tokens, strict=True)]
+    prices = [price(*used) for used in tokens_by_model(connection, workload) or ()]
     known = [one for one in prices if one is not None]
-    return sum(known) if len(known) == len(prices) else None
+    return sum(known) if known and len(known) == len(prices) else None

@@ -20,13 +20,14 @@ from batchkit.files import jsonl
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from batchkit.engine.runtime import Runner
     from batchkit.store.evaluations import Evaluation
 
 _TRIES = 20
 
+#: The expected values of rows, by column, under the text of a row's key.
 Labels = dict[str, dict[str, Any]]
 
 
@@ -58,13 +59,7 @@ def labels_of(runner: Runner, evaluation: Evaluation, suite: Suite, places: Coll
 
 
 def rescore(
-    runner: Runner,
-    origin: Evaluation,
-    then: Suite,
-    now: Suite,
-    *,
-    without: Collection[str] = (),
-    relabelled: Mapping[str, Mapping[str, Any]] | None = None,
+    runner: Runner, origin: Evaluation, then: Suite, now: Suite, *, without: Collection[str], relabelled: Labels
 ) -> Evaluation:
     """Score the answers of the finished run ``origin`` with the scorers of ``now``, except those ``without``; return the derived run.
 
@@ -76,13 +71,7 @@ def rescore(
 
 
 def begin_rescoring(
-    runner: Runner,
-    origin: Evaluation,
-    then: Suite,
-    now: Suite,
-    *,
-    without: Collection[str] = (),
-    relabelled: Mapping[str, Mapping[str, Any]] | None = None,
+    runner: Runner, origin: Evaluation, then: Suite, now: Suite, *, without: Collection[str] = (), relabelled: Labels
 ) -> Evaluation:
     """Return the derived run that ``rescore`` finishes; one that is finished may be among them. Raises ``AnswersGone``."""
     if runner.known(origin.workload) is None:
@@ -90,14 +79,14 @@ def begin_rescoring(
             f"the answers of {origin.name!r} were cleaned", hint="keep them for as long as they are compared with"
         )
     suite = _suite(then, now, without)
-    return _derived(runner, origin, _version(suite, relabelled or {}), suite.model_dump_json(by_alias=True))
+    return _derived(runner, origin, _version(suite, relabelled), suite.model_dump_json(by_alias=True))
 
 
 def finish_rescoring(
     runner: Runner,
     derived: Evaluation,
     *,
-    relabelled: Mapping[str, Mapping[str, Any]] | None = None,
+    relabelled: Labels,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Evaluation:
     """Score a derived run, unless it is finished. Raises ``AnswersGone``."""
@@ -171,7 +160,7 @@ def _suite(then: Suite, now: Suite, without: Collection[str]) -> Suite:
     return now.model_copy(update={**asked, "scorers": scorers, "alarms": ()})
 
 
-def _version(suite: Suite, relabelled: Mapping[str, Mapping[str, Any]]) -> str:
+def _version(suite: Suite, relabelled: Labels) -> str:
     labels = sorted(
         (key, *(f"{column}={text_of(value)}" for column, value in values.items())) for key, values in relabelled.items()
     )

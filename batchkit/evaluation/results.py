@@ -19,7 +19,7 @@ from batchkit.store import evaluations
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.engine.runtime import Runner
     from batchkit.store.evaluations import Evaluation
 

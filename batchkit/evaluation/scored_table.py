@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.annotation.row_answers import Answered, RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
+    from batchkit.annotation.row_answers import Answered
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation, ScoreOf

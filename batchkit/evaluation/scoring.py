@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from batchkit.annotation.row_answers import RequestAnswer, RowAnswers
+    from batchkit.annotation.request_answer import RequestAnswer
+    from batchkit.annotation.row_answers import RowAnswers
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation

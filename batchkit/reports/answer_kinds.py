@@ -20,7 +20,7 @@ from batchkit.reports.views import Counted, Counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.scorers import ScorerBase
     from batchkit.models import Workload

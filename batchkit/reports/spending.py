@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from batchkit.annotation.model_tokens import tokens_by_model
 from batchkit.annotation.pricing import Pricing, pricing_of
-from batchkit.annotation.recipe import load_recipe
 from batchkit.files import jsonl
 from batchkit.store import report_rows
 
@@ -89,32 +89,15 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
             seconds += _seconds(times.get("total_time"))
             queued += _seconds(times.get("queue_time"))
     pricing = pricing_of(workload.provider)
-    exact = _of_recipe(connection, workload, usage, pricing)
+    exact = tokens_by_model(connection, workload)
     is_whole = exact is not None or total <= _SAMPLE
     return Spending(
-        models=_by_model(seen, usage, pricing) if exact is None else exact,
+        models=_by_model(seen, usage, pricing) if exact is None else tuple(_spending(pricing, *used) for used in exact),
         usage=usage,
         sampled=None if is_whole else sampled,
         request_seconds=tuple(sorted(seconds)),
         queue_seconds=tuple(sorted(queued)),
     )
-
-
-def _of_recipe(
-    connection: Connection, workload: Workload, usage: Usage, pricing: Pricing
-) -> tuple[ModelSpending, ...] | None:
-    """Return the tokens of the recipe's models, which alternate, each with its samples in a row."""
-    if workload.recipe is None:
-        return None
-    recipe = load_recipe(workload.recipe)
-    if len(recipe.models) == 1:
-        return (_spending(pricing, recipe.models[0], usage.prompt_tokens, usage.completion_tokens),)
-    by_model = report_rows.tokens_round_robin(
-        connection, workload.id, workload.request_count or 0, groups=len(recipe.models), repeats=recipe.samples
-    )
-    if by_model is None:
-        return None
-    return tuple(_spending(pricing, model, *tokens) for model, tokens in zip(recipe.models, by_model, strict=True))
 
 
 def _by_model(seen: dict[str, _Seen], usage: Usage, pricing: Pricing) -> tuple[ModelSpending, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from batchkit.answers import is_final, reason_of_refusal
+from batchkit.answers.reasons import is_final, reason_of_refusal
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.lifecycle import classify, decide, outranks
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from batchkit.answers import AnswerCheck, Reading
+    from batchkit.answers.check import AnswerCheck, Reading
     from batchkit.lifecycle import LineCodes, RequestDecision
     from batchkit.models import BatchProblem, OutputLine, RetryPolicy, Shard
     from batchkit.steps.plain_answers import PlainAnswers

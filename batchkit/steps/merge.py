@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from batchkit.answers import check_for
+from batchkit.answers.rules import check_for
 from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, StateConflict
 from batchkit.files.spool import sha256_of
 from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, ShardState

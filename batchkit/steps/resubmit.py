@@ -7,7 +7,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import IO, TYPE_CHECKING, Self
 
-from batchkit.answers import amended, load_rules
+from batchkit.answers.amend import amended
+from batchkit.answers.rules import load_rules
 from batchkit.errors import SpoolError, StateConflict
 from batchkit.files.spool import disk_errors
 from batchkit.models import RequestState
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.answers import AnswerRules
+    from batchkit.answers.rules import AnswerRules
     from batchkit.models import ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import PendingRequest, ResubmitGroup

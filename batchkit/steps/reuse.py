@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit.answers import check_for
+from batchkit.answers.rules import check_for
 from batchkit.errors import StateConflict, UnknownWorkload
 from batchkit.models import RequestState, WorkloadId
 from batchkit.steps.block_check import lines_of

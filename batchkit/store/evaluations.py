@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import delete, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from batchkit.store.evaluation_tables import RUNNING, evaluation_arms, evaluation_rows, evaluations, scores
 from batchkit.store.rows import columns_for
-from batchkit.store.tables import RUNNING, evaluation_arms, evaluation_rows, evaluations, scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

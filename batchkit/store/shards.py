@@ -238,13 +238,14 @@ def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[Sh
 
 
 _NEXT_DUE = select(func.min(shards.c.not_before)).where(
-    shards.c.workload_id == bindparam("workload_id"), shards.c.state == bindparam("state")
+    shards.c.workload_id == bindparam("workload_id"), shards.c.state.in_(bindparam("states", expanding=True))
 )
 
 
-def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState) -> float | None:
-    """Return the earliest ``not_before`` (Unix seconds) of the workload's shards in ``state``; None without such a shard."""
-    due: float | None = connection.execute(_NEXT_DUE, {"workload_id": workload_id, "state": state.value}).scalar_one()
+def next_due(connection: Connection, workload_id: WorkloadId, *states: ShardState) -> float | None:
+    """Return the earliest ``not_before`` (Unix seconds) of the workload's shards in ``states``; None without such a shard."""
+    bound = {"workload_id": workload_id, "states": [state.value for state in states]}
+    due: float | None = connection.execute(_NEXT_DUE, bound).scalar_one()
     return due
 
 

@@ -292,8 +292,15 @@ def remove(connection: Connection, workload_id: WorkloadId) -> None:
     connection.execute(delete(workloads).where(workloads.c.id == workload_id))
 
 
-_COUNT_UNFINISHED = select(func.count()).where(
-    requests.c.workload_id == bindparam("workload_id"), requests.c.state == bindparam("state"), UNFINISHED
+_UNFINISHED_STATES = (RequestState.PENDING, RequestState.FAILED, RequestState.CANCELLED)
+# Three counts of the partial index in one statement.
+_COUNT_UNFINISHED = select(
+    *(
+        select(func.count())
+        .where(requests.c.workload_id == bindparam("workload_id"), requests.c.state == state.value, UNFINISHED)
+        .scalar_subquery()
+        for state in _UNFINISHED_STATES
+    )
 )
 
 
@@ -309,10 +316,8 @@ def count_requests(
         totals = shard_rows.totals_by_state(connection, workload.id)
     following = reuse.waiting_followers(connection, workload.id) if workload.repeated_requests else 0
     in_flight = following + sum(totals[state].lines for state in OPEN_SHARD_STATES if state in totals)
-    unfinished = {
-        state: connection.execute(_COUNT_UNFINISHED, {"workload_id": workload.id, "state": state.value}).scalar_one()
-        for state in (RequestState.PENDING, RequestState.FAILED, RequestState.CANCELLED)
-    }
+    counted = connection.execute(_COUNT_UNFINISHED, {"workload_id": workload.id}).one()
+    unfinished = dict(zip(_UNFINISHED_STATES, counted, strict=True))
     total = workload.request_count if workload.request_count is not None else in_flight
     return RequestCountsByState(
         total=total,

@@ -14,7 +14,7 @@ from batchkit.annotation.column_values import filled
 from batchkit.annotation.columns import SAFETY_CATEGORIES, free_name, value_columns
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
-from batchkit.answers import AnswerRules
+from batchkit.answers.rules import AnswerRules
 from batchkit.datasets.rows import is_json, json_field
 
 

@@ -16,7 +16,7 @@ from batchkit.annotation.votes import (
     number_properties,
     vote_on_objects,
 )
-from batchkit.answers import AnswerRules
+from batchkit.answers.rules import AnswerRules
 
 
 @pytest.mark.parametrize(

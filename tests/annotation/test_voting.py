@@ -7,7 +7,7 @@ import pytest
 from batchkit.annotation.columns import value_columns
 from batchkit.annotation.recipe import Recipe
 from batchkit.annotation.voting import Review, Voting
-from batchkit.answers import AnswerRules
+from batchkit.answers.rules import AnswerRules
 
 STARS = {"type": "integer", "minimum": 1, "maximum": 5}
 

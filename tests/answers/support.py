@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchkit.answers import AnswerCheck, AnswerRules, Reading
+from batchkit.answers.check import AnswerCheck, Reading
+from batchkit.answers.rules import AnswerRules
 from batchkit.files import jsonl
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit.answers import AnswerRules, amended
+from batchkit.answers.amend import amended
+from batchkit.answers.rules import AnswerRules
 from batchkit.files import jsonl
 from tests.workloads import audio_line, chat_line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit.answers import Reading
+from batchkit.answers.check import Reading
 from batchkit.files import jsonl
 from tests.answers.support import read, said
 

@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from batchkit import answers
-from batchkit.answers import AnswerCheck, AnswerRules, Reading, Reason, reason_of_refusal
+from batchkit.answers.check import AnswerCheck, Reading
+from batchkit.answers.reasons import Reason, reason_of_refusal
+from batchkit.answers.rules import AnswerRules
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
 from tests.answers.support import read, said

@@ -28,9 +28,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from batchkit.answers import AnswerCheck, AnswerRules, bounded_check, schema_of_values
+from batchkit.answers import bounded_check
 from batchkit.answers.bounded_check import check_by_model
+from batchkit.answers.check import AnswerCheck, schema_of_values
 from batchkit.answers.models import check_of
+from batchkit.answers.rules import AnswerRules
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
 from tests.answers.support import said

@@ -9,8 +9,10 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from batchkit.answers import AnswerCheck, AnswerRules, patterns
+from batchkit.answers import patterns
+from batchkit.answers.check import AnswerCheck
 from batchkit.answers.patterns import BoundedPattern, TookTooLong
+from batchkit.answers.rules import AnswerRules
 from tests.answers.support import said
 
 RUNAWAY = r"(a|aa)+$"

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from batchkit.answers import AnswerCheck, AnswerRules, bounded_check
+from batchkit.answers import bounded_check
+from batchkit.answers.check import AnswerCheck
+from batchkit.answers.rules import AnswerRules
 from batchkit.answers.schemas import ClosedSchema
 from batchkit.errors import ConfigurationError
 from tests.answers.support import read, said

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from batchkit.answers import AnswerCheck, AnswerRules, Reading
+from batchkit.answers.check import AnswerCheck, Reading
+from batchkit.answers.rules import AnswerRules
 from batchkit.errors import ConfigurationError
 from tests.answers.support import read, said
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit.answers import AnswerCheck, AnswerRules
+from batchkit.answers.check import AnswerCheck
+from batchkit.answers.rules import AnswerRules
 from batchkit.answers.transcripts import read_transcript
 from batchkit.files import jsonl
 

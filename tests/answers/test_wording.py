@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from batchkit.answers import Reading
+from batchkit.answers.check import Reading
 from batchkit.answers.wording import Choices, is_same_choice, plain_number, unfenced, without_thoughts
 from tests.answers.support import read, said
 

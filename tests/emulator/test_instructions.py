@@ -8,7 +8,7 @@ import pytest
 
 from batchkit.annotation import presets
 from batchkit.annotation.response_format import plan_response_format
-from batchkit.answers import AnswerCheck
+from batchkit.answers.check import AnswerCheck
 from batchkit.emulator.answers.answers import answer
 from batchkit.emulator.answers.model_request import ModelRequest
 from batchkit.emulator.contract.endpoints import CHAT

@@ -1,12 +1,14 @@
 import re
 
-import jsonschema  # type: ignore[import-untyped] # it ships no types
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchkit.emulator.answers.patterns import PatternUnsupported, matching
 from batchkit.emulator.answers.schema_answers import SchemaUnsupported, conforming
+from tests.lazy import LazyModule
+
+jsonschema = LazyModule("jsonschema")
 
 TREE = {
     "type": "object",

@@ -9,10 +9,12 @@ from pydantic import TypeAdapter
 from batchkit.evaluation.scorers import Score, Scorer
 from tests.evaluation.support import make_answer
 
+_SCORER: TypeAdapter[Any] = TypeAdapter(Scorer)
+
 
 def scorer_of(config: dict[str, Any] | str) -> Any:
     """Make a scorer as a suite writes it."""
-    made: Any = TypeAdapter(Scorer).validate_python({"kind": config} if isinstance(config, str) else config)
+    made: Any = _SCORER.validate_python({"kind": config} if isinstance(config, str) else config)
     return made
 
 

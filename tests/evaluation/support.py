@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation.row_answers import RequestAnswer
+from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.emulator.answers.schema_answers import conforming
 from batchkit.emulator.faults.answers import WrongAnswers
 from batchkit.evaluation import runs

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
-from scipy import stats
 
 from batchkit.annotation.workload_from_table import snapshot_path
 from batchkit.datasets import Snapshot
@@ -34,6 +33,7 @@ from batchkit.settings import load_settings
 from tests.evaluation.support import write_suite
 from tests.evaluation.year_plan import ERROR_SHARE, NIGHTS, Event, event_of, events
 from tests.evaluation.year_world import ASKED, LABELS, World, drawn_answers
+from tests.lazy import LazyModule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from batchkit.annotation.row_answers import RowAnswers
     from batchkit.evaluation.results import Change, EvaluationSummary
     from batchkit.models import Workload
+
+stats = LazyModule("scipy.stats")
 
 LEVEL = 0.01
 SUITE = """

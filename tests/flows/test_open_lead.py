@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from batchkit.flows import leading, tasks
+import pytest
 from batchkit.flows.reporting import PrefectObserver, ReportThread
 
 from batchkit.engine.runtime import Runner
@@ -15,7 +15,15 @@ from tests.notifications.hook import running_hook
 from tests.workloads import write_mixed
 
 
-def test_a_worker_closes_its_runner_only_after_a_list_scan_beside_the_pass(tmp_path, monkeypatch):
+@pytest.fixture
+def leading():
+    """Return the module, whose import loads Prefect."""
+    from batchkit.flows import leading  # noqa: PLC0415 - as above
+
+    return leading
+
+
+def test_a_worker_closes_its_runner_only_after_a_list_scan_beside_the_pass(leading, tmp_path, monkeypatch):
     """A pass does not wait for a long list scan; the process does, or every pass would start the scan again."""
     monkeypatch.setenv("BATCHKIT_HOME", str(tmp_path / "home"))
     closed = threading.Event()
@@ -40,8 +48,10 @@ def test_a_worker_closes_its_runner_only_after_a_list_scan_beside_the_pass(tmp_p
     assert closed_before_the_end == [False]
 
 
-def test_concurrent_workers_report_the_end_of_a_workload_once(open_harness, tmp_path, monkeypatch):
+def test_concurrent_workers_report_the_end_of_a_workload_once(leading, open_harness, tmp_path, monkeypatch):
     """The notification is delivered when the worker's flow closes, and the leases are free by then."""
+    from batchkit.flows import tasks  # noqa: PLC0415 - imports Prefect
+
     harness = open_harness()
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 40), shard_lines=20)
     monkeypatch.setattr(leading, "_prefect_observer", lambda *_given: PrefectObserver(Kept(), ReportThread(), {}))

@@ -6,13 +6,20 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from batchkit.flows import configured, server
-from batchkit.flows.server import NoServer, ServerChoice
+from batchkit.flows import configured
 from batchkit.flows.temporary_server import TemporaryServerFailed
 
 
 @pytest.fixture
-def started(monkeypatch, prefect_api):
+def server():
+    """Return the module, whose import loads Prefect."""
+    from batchkit.flows import server  # noqa: PLC0415 - as above
+
+    return server
+
+
+@pytest.fixture
+def started(server, monkeypatch, prefect_api):
     """Replace temporary servers with a list of those that were started."""
     prefect_api("")
     made: list[object] = []
@@ -25,12 +32,13 @@ def started(monkeypatch, prefect_api):
     return made
 
 
-def test_the_hint_about_a_permanent_server_is_shown_once_per_home(started, tmp_path):
+def test_the_hint_about_a_permanent_server_is_shown_once_per_home(server, started, tmp_path):
     """Each of two commands starts its own server; only the first shows how to get a permanent one, in lines of 80 columns."""
     told: list[str] = []
     for home in (tmp_path, tmp_path, tmp_path / "other"):
         home.mkdir(exist_ok=True)
-        assert ServerChoice(home).choose(on_note=told.append, is_leaving=threading.Event()) == "http://127.0.0.1:1/api"
+        choice = server.ServerChoice(home)
+        assert choice.choose(on_note=told.append, is_leaving=threading.Event()) == "http://127.0.0.1:1/api"
 
     assert len(started) == 3
     assert len(told) == 4
@@ -38,7 +46,7 @@ def test_the_hint_about_a_permanent_server_is_shown_once_per_home(started, tmp_p
     assert told[1] == told[3] == "export PREFECT_API_URL=http://127.0.0.1:4200/api"
 
 
-def test_a_server_that_does_not_start_is_tried_once(monkeypatch, prefect_api, tmp_path):
+def test_a_server_that_does_not_start_is_tried_once(server, monkeypatch, prefect_api, tmp_path):
     """The reason is reported, and the next report does not try again."""
     prefect_api("")
 
@@ -46,10 +54,10 @@ def test_a_server_that_does_not_start_is_tried_once(monkeypatch, prefect_api, tm
         raise TemporaryServerFailed("no port")
 
     monkeypatch.setattr(server.TemporaryServer, "start", fails)
-    choice = ServerChoice(tmp_path)
-    with pytest.raises(NoServer, match="could not be started: no port"):
+    choice = server.ServerChoice(tmp_path)
+    with pytest.raises(server.NoServer, match="could not be started: no port"):
         choice.choose(on_note=print, is_leaving=threading.Event())
-    with pytest.raises(NoServer, match="is gone"):
+    with pytest.raises(server.NoServer, match="is gone"):
         choice.choose(on_note=print, is_leaving=threading.Event())
 
 

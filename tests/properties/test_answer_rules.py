@@ -6,7 +6,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchkit import preflight
-from batchkit.answers import AnswerCheck, AnswerRules, Reason, amended
+from batchkit.answers.amend import amended
+from batchkit.answers.check import AnswerCheck
+from batchkit.answers.reasons import Reason
+from batchkit.answers.rules import AnswerRules
 from batchkit.files import jsonl
 from batchkit.provider.groq.dialect import GROQ
 from tests.properties.odd_json import nearly_json, texts, values, written

@@ -11,7 +11,8 @@ from hypothesis import given
 from pyarrow import parquet as pq
 from sqlalchemy import text
 
-from batchkit.answers import AnswerCheck, AnswerRules
+from batchkit.answers.check import AnswerCheck
+from batchkit.answers.rules import AnswerRules
 from batchkit.files import jsonl
 from tests.properties.lab import content
 from tests.properties.odd_json import kept, mutations, values, written

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, computed_field, 
 
 from batchkit.annotation.column_values import filled
 from batchkit.annotation.columns import ValueColumns, document_columns
-from batchkit.answers import AnswerCheck, AnswerRules
+from batchkit.answers.check import AnswerCheck
 from batchkit.answers.models import check_of
 from batchkit.answers.moments import as_date, as_datetime, as_time
+from batchkit.answers.rules import AnswerRules
 from batchkit.datasets.rows import is_json
 from batchkit.files import jsonl
 from tests.answers.support import said

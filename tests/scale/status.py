@@ -48,7 +48,7 @@ def _first_pending(connection: Connection, workload_id: WorkloadId) -> object:
 
 
 def _next_due(connection: Connection, workload_id: WorkloadId) -> object:
-    return [shards.next_due(connection, workload_id, state) for state in (ShardState.PLANNED, ShardState.ENDED)]
+    return shards.next_due(connection, workload_id, ShardState.PLANNED, ShardState.ENDED)
 
 
 def _claim(connection: Connection, own: WorkloadId) -> object:

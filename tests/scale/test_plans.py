@@ -55,7 +55,7 @@ CALLS: dict[str, tuple[Callable[[Connection, WorkloadId], object], str]] = {
         lambda c, own: shard_leases.count_claimable(c, own, (ShardState.ENDED,), owner="a", now=NOW, at_most=200),
         BY_STATE,
     ),
-    "next_due": (lambda c, own: shards.next_due(c, own, ShardState.ENDED), BY_STATE),
+    "next_due": (lambda c, own: shards.next_due(c, own, ShardState.PLANNED, ShardState.ENDED), BY_STATE),
     "has_any": (lambda c, own: shards.has_any(c, own, (ShardState.ENDED, ShardState.SUBMITTING)), BY_STATE),
     "open batches": (batches.open_of_workload, BY_STATE),
     "open statuses": (batches.open_statuses, BY_STATE),

@@ -6,11 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from batchkit.stats.falls import fall_beyond
 from batchkit.stats.flips import flip_p_values
 from batchkit.stats.paired import compare_pairs
+from tests.lazy import LazyModule
+
+stats = LazyModule("scipy.stats")
 
 
 def enumerated(differences):

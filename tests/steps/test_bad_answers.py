@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batchkit.answers import AnswerRules
+from batchkit.answers.rules import AnswerRules
 from batchkit.emulator.faults import answers, lines
 from batchkit.errors import WorkloadConflict
 from batchkit.files import jsonl

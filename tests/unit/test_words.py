@@ -1,4 +1,4 @@
-"""Numbers in readable form."""
+"""Values in readable form."""
 
 from __future__ import annotations
 
@@ -114,3 +114,11 @@ def test_a_time_is_local_unless_it_says_utc():
     """A terminal shows local time."""
     now = 1_750_000_000.0
     assert formatting.when(now, now) == f"{datetime.fromtimestamp(now):%H:%M}"  # noqa: DTZ006 - local time is meant
+
+
+def test_models_lose_their_makers_while_they_stay_different():
+    """The maker of a model is left out unless two models then have the same name; the order is kept."""
+    assert formatting.short_models(["b/large", "a/small", "b/large"]) == {"b/large": "large", "a/small": "small"}
+    assert formatting.short_models(["a/small", "b/small", "plain"]) == {
+        name: name for name in ("a/small", "b/small", "plain")
+    }

@@ -125,10 +125,7 @@ def _has_prompts(shown: Sequence[Metric | Change]) -> bool:
 
 def _namer(shown: Sequence[Metric | Change]) -> Callable[[Metric | Change], tuple[Text, ...]]:
     """Return a function that names a line: scorer, prompt if there are several, and model, without its maker if that is enough."""
-    models = {entry.model for entry in shown}
-    short = {model: model.rpartition("/")[2] for model in models}
-    if len(set(short.values())) < len(models):
-        short = {model: model for model in models}
+    short = formatting.short_models(entry.model for entry in shown)
     has_prompts = _has_prompts(shown)
 
     def name(entry: Metric | Change) -> tuple[Text, ...]:

@@ -131,7 +131,7 @@ def _how_far(run: PastRun) -> str:
 def _trends(runs: Sequence[PastRun]) -> Iterator[Trend]:
     series = [run for run in runs if run.kind == "series" and run.scores]
     shown = [score for run in series for score in run.scores]
-    models, has_prompts = _short_models(shown), _has_prompts(shown)
+    models, has_prompts = formatting.short_models(entry.model for entry in shown), _has_prompts(shown)
     for scorer, prompt, model in dict.fromkeys((score.scorer, score.prompt, score.model) for score in shown):
         points = [
             TrendPoint(
@@ -179,7 +179,7 @@ class _SideBySide:
 
     def __init__(self, found: RunsCompared) -> None:
         self._found = found
-        self._models = _short_models(found.metrics)
+        self._models = formatting.short_models(entry.model for entry in found.metrics)
         self._has_prompts = _has_prompts(found.metrics)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
@@ -216,7 +216,7 @@ def _changes_table(first: str, one: RunCompared) -> RenderableType:
     if not shown:
         return Group(Text(title, style="bold"), Text("nothing could be compared"))
     has_slices = any(change.slice for change in shown)
-    models, has_prompts = _short_models(shown), _has_prompts(shown)
+    models, has_prompts = formatting.short_models(entry.model for entry in shown), _has_prompts(shown)
     table = Table(box=SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left", pad_edge=False)
     names = ("metric", *(("prompt",) if has_prompts else ()), "model", *(("rows of",) if has_slices else ()))
     for column in names:
@@ -239,12 +239,6 @@ def _figures(change: PairedChange) -> tuple[str, ...]:
         f"{change.rose:,}",
         p_text(change.corrected_p),
     )
-
-
-def _short_models(shown: Sequence[RunScore | MetricOfRuns | PairedChange]) -> dict[str, str]:
-    """Return the models without their makers, if that is enough to tell them apart."""
-    models = {entry.model: entry.model.rpartition("/")[2] for entry in shown}
-    return models if len(set(models.values())) == len(models) else {model: model for model in models}
 
 
 def _has_prompts(shown: Sequence[RunScore | MetricOfRuns | PairedChange]) -> bool:

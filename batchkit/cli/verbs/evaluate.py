@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from batchkit.cli.options.flags import CutFlags, DriveFlags, spread
+from batchkit.cli.options.tables import SubmitOnly
 from batchkit.cli.render import console
 from batchkit.errors import UsageError
 
@@ -33,10 +34,6 @@ Against = Annotated[
         help="The run to compare with: its name, previous, or passed (default what the suite says: previous).",
         show_default=False,
     ),
-]
-SubmitOnly = Annotated[
-    bool,
-    typer.Option("--submit-only", metavar="", help="Return once everything is submitted; the same command collects."),
 ]
 Report = Annotated[
     Path | None,

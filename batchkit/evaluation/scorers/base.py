@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.files.checked_yaml import Place
 
 #: Why there is no score: the answer failed, the row has no expected value, or the scorer could not decide.

@@ -20,7 +20,7 @@ from batchkit.files import jsonl
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
 
 
 def expected_document(truth: Any) -> FoundValue:

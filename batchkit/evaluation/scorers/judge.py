@@ -17,7 +17,7 @@ from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.files.checked_yaml import Place
 
 #: The columns of a judge's table beside those of the dataset. The first identifies its rows: ``a`` and the seq of the request, or

@@ -15,7 +15,7 @@ from batchkit.evaluation.scorers.base import NO_EXPECTED, Score, ScorerBase, err
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.files.checked_yaml import Place
 
 #: The beginning and the end of a longer answer are read.

@@ -12,7 +12,7 @@ from batchkit.evaluation.scorers.base import FoundValue, Score, ScorerBase, erro
 from batchkit.evaluation.scorers.number_reading import NumberFormat, number_of, read_number
 
 if TYPE_CHECKING:
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
 
 #: Twice the digits of the longest number that is read, so that a difference is exact.
 _EXACT = Context(prec=10_100, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])

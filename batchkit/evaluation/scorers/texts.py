@@ -19,7 +19,7 @@ from batchkit.evaluation.scorers.normalising import normalised
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.files.checked_yaml import Place
 
 #: Only the beginning of a long answer is searched: a pattern over all of it may take longer than its limit.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.answers.bounded_check import CheckEnded, check_by_function
 from batchkit.errors import ConfigurationError
 from batchkit.evaluation.scorers.base import Score, ScoreAnswer, ScorerBase, error, no_answer
@@ -15,7 +16,6 @@ from batchkit.evaluation.scorers.base import Score, ScoreAnswer, ScorerBase, err
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from batchkit.annotation.row_answers import RequestAnswer
     from batchkit.files.checked_yaml import Place
 
 
@@ -43,10 +43,7 @@ class Python(ScorerBase):
 
     def prepared(self) -> ScoreAnswer:
         """Return the scorer with the process of its function."""
-        # Loading it takes a while, and is only needed where answers are scored.
-        from batchkit.annotation.row_answers import RequestAnswer as Answer  # noqa: PLC0415 - loading it takes a while
-
-        check = check_by_function(self.function, seconds=self.seconds, types=(Answer,))
+        check = check_by_function(self.function, seconds=self.seconds, types=(RequestAnswer,))
 
         def score(row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
             if (missing := no_answer(answer)) is not None:
