@@ -56,12 +56,12 @@ class RequestIds:
 def _tails(recipe: Recipe, most_chars: int) -> list[str]:
     prompts = [_part(prompt.name, most_chars) for prompt in recipe.prompts]
     heads = [f":{name}" for name in prompts] if len(prompts) > 1 else [""]
-    models = [_part(name, most_chars) for name in _short_names(recipe.models)]
+    models = [_part(name, most_chars) for name in short_names(recipe.models)]
     samples = range(1, recipe.samples + 1)
     return [f"{head}:{model}:{sample}" for head in heads for model in models for sample in samples]
 
 
-def _short_names(models: Sequence[str]) -> list[str]:
+def short_names(models: Sequence[str]) -> list[str]:
     """Return the models without the name of their maker, if they are still different."""
     short = [model.rpartition("/")[2] for model in models]
     return short if len(set(short)) == len(short) else list(models)

@@ -58,6 +58,9 @@ def rescore_run(
             raise UsageError(f"the run {run!r} is not finished", hint="finish it first")
         runs.check_suite(file)
         then = runs.suite_of(origin)
+        for judge in file.suite.judges:
+            for _, problem in judge.unknown_opponent(then.models, tuple(then.prompts)):
+                raise UsageError(f"the scorer {judge.label!r} cannot judge the answers of {run!r}: {problem}")
         labels = rescoring.todays_labels(runner, origin, file.suite)
         if labels:
             mode.observer.note(f"labels changed in {formatting.counted(len(labels), 'row')} since {run}")

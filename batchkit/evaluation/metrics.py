@@ -55,7 +55,9 @@ def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> Mea
     spreads: list[Spread] = []
     for scorer in suite.scorers:
         table = load_scores(connection, evaluation, scorer, len(rows.keys), suite.missing)
-        for place, arm in enumerate(evaluation.arms):
+        concerned = [place for place, arm in enumerate(evaluation.arms) if scorer.concerns(arm.prompt, arm.model)]
+        for place in concerned:
+            arm = evaluation.arms[place]
             scorings.append(_scoring(scorer.label, arm, table, place, suite))
             for name, members in slices:
                 metric = _metric(scorer.label, arm, name, table, place=place, members=members, rows=rows)
