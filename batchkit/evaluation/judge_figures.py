@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit.evaluation.pairwise import PositionBias, position_bias
+from batchkit.evaluation.pairwise import position_bias
 from batchkit.stats.agreement import agreement
 from batchkit.stats.intervals import mean_interval
 from batchkit.stats.ratings import RatingAgreement
@@ -57,11 +57,17 @@ class AgreementOfJudges:
 
 @dataclass(frozen=True, slots=True)
 class JudgeBias:
-    """How far the order of the two answers decided what a model said about pairs."""
+    """How far the order of the two answers decided what a model said about ``pairs`` (see ``PositionBias``), with 95 % intervals."""
 
     scorer: str
     model: str
-    position: PositionBias
+    pairs: int
+    changed: float
+    changed_low: float
+    changed_high: float
+    for_first: float
+    for_first_low: float
+    for_first_high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,11 @@ class Tallies:
         return JudgeFigures(
             tuple(found for found in people if found is not None),
             (self._between(),) if len(judge.models) > 1 and self._answers else (),
-            tuple(JudgeBias(judge.label, model, bias) for model, bias in biases if bias is not None),
+            tuple(
+                JudgeBias(judge.label, model, bias.pairs, *bias.changed[:3], *bias.for_first[:3])
+                for model, bias in biases
+                if bias is not None
+            ),
         )
 
     def _between(self) -> AgreementOfJudges:

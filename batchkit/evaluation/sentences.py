@@ -117,10 +117,10 @@ def of_judges(found: EvaluationSummary) -> Iterator[str]:
         figures = ", ".join(f"{name} {value:.2f}" for name, value in known if value is not None) or one.reason or ""
         yield f"the judges of {one.scorer!r}{alike} {figures}; judged of {formatting.counted(one.answers, 'answer')}: {judged}"
     for bias in found.judge_biases:
-        changed, first = bias.position.changed, bias.position.for_first
-        preferred = "the first" if first.low > _NO_BIAS else "the second" if first.high < _NO_BIAS else "neither"
+        preferred = "first" if bias.for_first_low > _NO_BIAS else "second" if bias.for_first_high < _NO_BIAS else ""
         yield (
-            f"the judge {bias.model} of {bias.scorer!r}: the order decided {changed.mean:.0%} of"
-            f" {formatting.counted(bias.position.pairs, 'pair')} ({changed.low:.0%} to {changed.high:.0%});"
-            f" {first.mean:.0%} of its judgements are for the first place ({first.low:.0%} to {first.high:.0%}): it prefers {preferred}"
+            f"the judge {bias.model} of {bias.scorer!r}: the order decided {bias.changed:.0%} of"
+            f" {formatting.counted(bias.pairs, 'pair')} ({bias.changed_low:.0%} to {bias.changed_high:.0%});"
+            f" the first place got {bias.for_first:.0%} of its judgements ({bias.for_first_low:.0%} to {bias.for_first_high:.0%})"
+            f"{f': it prefers the {preferred} place' if preferred else ''}"
         )

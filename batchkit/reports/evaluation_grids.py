@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from batchkit.evaluation.confusion import Average
     from batchkit.evaluation.results import EvaluationSummary, LabelFigures
-    from batchkit.stats.intervals import Interval
 
 #: A wider matrix can be read nowhere.
 _MOST_COLUMNS: Final = 8
@@ -96,9 +95,9 @@ def judge_grids(found: EvaluationSummary) -> Iterator[Grid]:
                 (
                     brief(one.scorer),
                     brief(one.model),
-                    f"{one.position.pairs:,}",
-                    _interval(one.position.changed),
-                    _interval(one.position.for_first),
+                    f"{one.pairs:,}",
+                    f"{one.changed:.3f} ({one.changed_low:.3f} to {one.changed_high:.3f})",
+                    f"{one.for_first:.3f} ({one.for_first_low:.3f} to {one.for_first_high:.3f})",
                 )
                 for one in found.judge_biases
             ),
@@ -107,7 +106,3 @@ def judge_grids(found: EvaluationSummary) -> Iterator[Grid]:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(found: Interval) -> str:
-    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"

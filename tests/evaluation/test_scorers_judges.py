@@ -133,7 +133,7 @@ def test_scores_of_several_judges_become_one():
         return combined({f"j{number}": score for number, score in enumerate(scores)}, how)
 
     assert of(good, bad, fair).value == pytest.approx(1.6 / 3)
-    assert of(good, bad, silent) == (0.5, None, "j0 1, j1 0, j2 the judge: expired")
+    assert of(good, bad, silent) == (0.5, None, "j0 1, j1 0, j2 no score (expired)")
     majorities = [
         (good, fair, bad),
         (bad, bad, good),
@@ -143,7 +143,7 @@ def test_scores_of_several_judges_become_one():
         (bad, bad, half),
     ]
     assert [of(*scores, how="majority").value for scores in majorities] == [1, 0, 0.5, 1, 0.5, 0]
-    assert of(silent, silent) == (None, SCORER_ERROR, "j0 the judge: expired, j1 the judge: expired")
+    assert of(silent, silent) == (None, SCORER_ERROR, "j0 no score (expired), j1 no score (expired)")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_one_order_alone_decides_nothing():
     """The judge failed in the other one, so that its bias for a place is not known."""
     judge = scorer_of(PAIRS)
     won = [make_answer({"reasoning": "shorter", "verdict": word}) for word in ("first", "second")]
-    assert judge.score_of_pair(*won) == (1, None, "won; shown first: first: shorter; shown second: second: shorter")
+    assert judge.score_of_pair(*won) == (1, None, "won; shown first better: shorter; shown second better: shorter")
     expired = make_answer(None, status="failed", error_code="expired")
     for orders in ([expired, won[1]], [won[0], expired]):
         assert judge.score_of_pair(*orders) == (None, SCORER_ERROR, "the judge: expired")
@@ -177,7 +177,7 @@ def test_one_order_alone_decides_nothing():
     assert judge.score_of_pair(decided, decided) == (
         0.5,
         None,
-        "the order decided; shown first: first; shown second: first",
+        "the order decided; shown first better; shown second worse",
     )
 
 

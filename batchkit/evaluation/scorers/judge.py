@@ -37,6 +37,10 @@ _BESIDE_ONE = (JUDGED, MODEL_ANSWER, MODEL_NAME, PROMPT_NAME)
 #: Of a pair the judge does not learn whose answers they are.
 _BESIDE_PAIRS = (JUDGED, FIRST_ANSWER, SECOND_ANSWER)
 _SEVERAL: Final = 2
+_FAILED: Final = "the judge: "
+#: The reasons of both orders fit into one text.
+_REASON_CHARACTERS: Final = 120
+_LIKED: Final = {WON: "better", TIED: "equal", LOST: "worse"}
 _HALF: Final = 0.5
 
 
@@ -139,6 +143,12 @@ class Judge(ScorerBase):
             raise ValueError("`combine` belongs to several `judges`")
         return self
 
+    def judgements_of(self) -> dict[str, Any]:
+        """Return what decides the requests of the judge; what becomes of the judgements is no part of it."""
+        return self.model_dump(
+            mode="json", exclude={"name", "verdict", "scores", "scale", "combine", "reduce", "k"}, by_alias=True
+        )
+
     @property
     def models(self) -> tuple[str, ...]:
         """The models that judge."""
@@ -213,16 +223,16 @@ class Judge(ScorerBase):
         """Return the score that a judgement of one answer stands for."""
         found = self._verdict_of(judgement)
         if not found.exists:
-            return error(f"the judge: {judgement.error_code or f'no {self.verdict} in its answer'}")
+            return error(f"{_FAILED}{judgement.error_code or f'no {self.verdict} in its answer'}")
         word = text_of(found.value)
         detail = _with_reason(word, judgement)
         if self.scores:
             value = self.scores.get(word)
-            return Score(value, None, detail) if value is not None else error(f"the judge: {word}")
+            return Score(value, None, detail) if value is not None else error(f"{_FAILED}{word}")
         read = read_number(word, "whole")
         number = math.nan if read is None else float(read)
         if not math.isfinite(number):
-            return error(f"the judge: {word}")
+            return error(f"{_FAILED}{word}")
         low, high = self.scale or (self.answers.minimum, self.answers.maximum)
         if low is None or high is None or high <= low:
             return Score(number, None, detail)
@@ -239,13 +249,13 @@ class Judge(ScorerBase):
         """Return the score of an answer from its judgements in both orders; one order alone decides nothing."""
         pair = self.pair_of(shown_first, shown_second)
         if pair is None:
-            first, second = self.score_of(shown_first), self.score_of(shown_second)
-            return first if first.value is None else second
+            alone = self.score_of(shown_first)
+            return alone if alone.value is None else self.score_of(shown_second)
         how = {WON: "won", TIED: "tied", LOST: "lost"}[pair.score]
         told = "the order decided" if pair.is_of_order and pair.score == TIED else how
-        orders = (f"shown first: {pair.shown_first}", f"shown second: {pair.shown_second}")
-        reasons = map(_with_reason, orders, (shown_first, shown_second))
-        return Score(pair.score, None, f"{told}; {'; '.join(reasons)}"[:DETAIL_CHARACTERS])
+        first = _with_reason(_LIKED[WORTH[pair.shown_first]], shown_first, _REASON_CHARACTERS)
+        second = _with_reason(_LIKED[1 - WORTH[pair.shown_second]], shown_second, _REASON_CHARACTERS)
+        return Score(pair.score, None, f"{told}; shown first {first}; shown second {second}")
 
     def _verdict_of(self, judgement: RequestAnswer) -> FoundValue:
         if judgement.status != "succeeded" or judgement.value is None:
@@ -253,11 +263,11 @@ class Judge(ScorerBase):
         return FoundValue(judgement.value, exists=True) if self.verdict is None else pick(judgement.value, self.verdict)
 
 
-def _with_reason(word: str, judgement: RequestAnswer) -> str:
+def _with_reason(word: str, judgement: RequestAnswer, most: int = DETAIL_CHARACTERS) -> str:
     """Return a verdict with the reason that the judge gives for it, if it gives one."""
     found = pick(judgement.value, REASONING)
     reason = found.value.strip() if isinstance(found.value, str) else ""
-    return f"{word}: {reason}"[:DETAIL_CHARACTERS] if reason else word
+    return f"{word}: {reason}"[:most] if reason else word
 
 
 def combined(scores: Mapping[str, Score], how: Literal["mean", "majority"] = "mean") -> Score:
@@ -267,11 +277,14 @@ def combined(scores: Mapping[str, Score], how: Literal["mean", "majority"] = "me
     score, the reason is that of the first judge.
     """
     values = [score.value for score in scores.values() if score.value is not None]
-    told = [f"{name} {score.detail if score.value is None else f'{score.value:g}'}" for name, score in scores.items()]
-    detail = ", ".join(told)[:DETAIL_CHARACTERS]
+    detail = ", ".join(f"{name} {_told(score)}" for name, score in scores.items())[:DETAIL_CHARACTERS]
     if not values:
         return Score(None, next(score.reason for score in scores.values()), detail)
     if how == "mean":
         return Score(sum(values) / len(values), None, detail)
     good, bad = (sum(sign * (value - _HALF) > 0 for value in values) for sign in (1, -1))
     return Score(1.0 if 2 * good > len(values) else 0.0 if 2 * bad > len(values) else _HALF, None, detail)
+
+
+def _told(score: Score) -> str:
+    return f"{score.value:g}" if score.value is not None else f"no score ({(score.detail or '').removeprefix(_FAILED)})"
