@@ -45,7 +45,7 @@ def _labels(figures: LabelFigures) -> Grid:
         "Precision, recall and F1 of each expected label, then how often it was answered with which label",
         (
             "Expected",
-            "Rows",
+            "Answers",
             "Precision",
             "Recall",
             "F1",
@@ -55,7 +55,7 @@ def _labels(figures: LabelFigures) -> Grid:
         (
             *lines,
             _mean("Macro (mean of the labels)", macro, "", len(places)),
-            _mean("Micro (all rows)", confusion.micro, f"{confusion.rows:,}", len(places)),
+            _mean("Micro (all answers)", confusion.micro, f"{confusion.rows:,}", len(places)),
         ),
         f"{left:,} rarer labels are not shown." if left > 0 else "",
     )

@@ -30,7 +30,7 @@ def labels_table(found: EvaluationSummary) -> Table | None:
     table = Table(box=SIMPLE_HEAD, title=Text("labels", style="bold"), title_justify="left", pad_edge=False)
     for column in ("metric", *(("prompt",) if has_prompts else ()), "model", "class"):
         table.add_column(column, overflow="fold")
-    for column in ("precision", "recall", "F1", "rows", "answered"):
+    for column in ("precision", "recall", "F1", "expected", "answered"):
         table.add_column(column, justify="right", no_wrap=True)
     for figures in shown:
         names = (figures.scorer, *((figures.prompt,) if has_prompts else ()), figures.model.rpartition("/")[2])
