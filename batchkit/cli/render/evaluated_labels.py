@@ -21,7 +21,7 @@ _MOST_CLASSES: Final = 40
 
 
 def labels_table(found: EvaluationSummary) -> Table | None:
-    """Return a table of the scorers of choices, the most frequent classes first; None without one."""
+    """Return a table of the scorers of choices, the most frequent classes first, with the number of answers that expect each; None without one."""
     shown = [figures for figures in found.labels if len(figures.confusion.classes) > 1]
     if not shown:
         return None
@@ -30,7 +30,7 @@ def labels_table(found: EvaluationSummary) -> Table | None:
     table = Table(box=SIMPLE_HEAD, title=Text("labels", style="bold"), title_justify="left", pad_edge=False)
     for column in ("metric", *(("prompt",) if has_prompts else ()), "model", "class"):
         table.add_column(column, overflow="fold")
-    for column in ("precision", "recall", "F1", "expected", "answered"):
+    for column in ("precision", "recall", "F1", "answers"):
         table.add_column(column, justify="right", no_wrap=True)
     for figures in shown:
         names = (figures.scorer, *((figures.prompt,) if has_prompts else ()), figures.model.rpartition("/")[2])
@@ -43,15 +43,14 @@ def labels_table(found: EvaluationSummary) -> Table | None:
 def _lines(figures: LabelFigures, *, has_classes: bool) -> Iterator[tuple[Text, ...]]:
     confusion = figures.confusion
     for one in confusion.per_class if has_classes else ():
-        counts = (Text(f"{one.support:,}"), Text(f"{one.answered:,}"))
-        yield Text(formatting.printable(one.label)), *_shares(one.precision, one.recall, one.f1), *counts
-    answered = confusion.rows - confusion.unanswered
-    yield _mean("macro", confusion.macro, Text(""), Text(""))
-    yield _mean("micro", confusion.micro, Text(f"{confusion.rows:,}"), Text(f"{answered:,}"))
+        figures_of_class = _shares(one.precision, one.recall, one.f1)
+        yield Text(formatting.printable(one.label)), *figures_of_class, Text(f"{one.support:,}")
+    yield _mean("macro", confusion.macro, "")
+    yield _mean("micro", confusion.micro, f"{confusion.rows:,}")
 
 
-def _mean(name: str, average: Average, *counts: Text) -> tuple[Text, ...]:
-    return Text(name, style="italic"), *_shares(average.precision, average.recall, average.f1), *counts
+def _mean(name: str, average: Average, count: str) -> tuple[Text, ...]:
+    return Text(name, style="italic"), *_shares(average.precision, average.recall, average.f1), Text(count)
 
 
 def _shares(*values: float | None) -> Iterator[Text]:
