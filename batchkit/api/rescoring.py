@@ -32,7 +32,7 @@ def rescore_run(
     """Score the answers of ``run`` with the scorers, the expected values and the slices that ``suite`` has now.
 
     The result is the derived run ``RUN.rescored-N``, outside the suite's series; the same suite and labels give the same one. Only judges
-    that are new or changed send requests. Raises ``UnknownWorkload``; ``UsageError`` for a run of another suite, or one that
+    that are new or ask something else send requests. Raises ``UnknownWorkload``; ``UsageError`` for a run of another suite, or one that
     is not finished; ``InputInvalid``; ``AnswersGone`` for answers that were cleaned.
     """
     from batchkit.evaluation import rescoring, runs  # noqa: PLC0415 - an extra
