@@ -21,11 +21,11 @@ from batchkit.evaluation.judged_table import (
     write_judged,
 )
 from batchkit.evaluation.scorers import JUDGED, NO_ANSWER, NO_EXPECTED, SCORER_ERROR, Score
-from batchkit.evaluation.scorers.judge import combined
+from batchkit.evaluation.scorers.judge import FAILED, combined
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from batchkit.annotation.row_answers import RequestAnswer, RowAnswers
@@ -123,6 +123,8 @@ class Judgements:
         judgements = self._of(answer.seq)
         if judgements is None:
             return {judge.label: self._unjudged(row, answer)}
+        if (column := self._changed(row.row, judgements[0].row)) is not None:
+            return {judge.label: Score(None, SCORER_ERROR, f"{FAILED}asked with another text in {column}")}
         given = self._given(row, judgements)
         if judge.model is not None:
             return given
@@ -141,6 +143,15 @@ class Judgements:
         while self._next is not None and self._next[0].number < seq:
             self._next = self._following()
         return self._next if self._next is not None and self._next[0].number == seq else None
+
+    def _changed(self, row: Mapping[str, Any], judged: Mapping[str, Any]) -> str | None:
+        """Return the column that the judge compared with, if it holds another text today."""
+        judge = self._judge
+        compared = (
+            judge.expected if judge.template is not None else None,
+            judge.against.column if judge.against is not None else None,
+        )
+        return next((name for name in compared if name and text_of(row.get(name)) != text_of(judged.get(name))), None)
 
     def _count_labelled(self, judgement: _Judgement) -> None:
         if self._judge.human is not None:
@@ -171,13 +182,13 @@ class Judgements:
         if text is None:
             return Score(0.0, None, f"the answer has no {judge.field}" if judge.field else "the answer is null")
         if judge.against is None:
-            return Score(None, SCORER_ERROR, "the judge: not asked about this answer")
+            return Score(None, SCORER_ERROR, f"{FAILED}not asked about this answer")
         other = opponent_text(judge, row.row, row.answers, answer)
         if other is None:
             return Score(None, SCORER_ERROR, f"{judge.against.name} has no answer to compare with")
         if other == text:
             return Score(0.5, None, f"tied: the text is that of {judge.against.name}")
-        return Score(None, SCORER_ERROR, "the judge: not asked about this pair")
+        return Score(None, SCORER_ERROR, f"{FAILED}not asked about this pair")
 
 
 def _judgements(runner: Runner, workload: Workload) -> Iterator[_Judgement]:

@@ -16,6 +16,7 @@ from batchkit.evaluation.scorers import (
     DETAIL_CHARACTERS,
     NO_ANSWER,
     SCORER_ERROR,
+    AnswerLetter,
     ChoiceScorer,
     Judge,
     Score,
@@ -52,11 +53,11 @@ class Scored(NamedTuple):
 
 
 class _Labels:
-    """Counts pairs of an expected and an answered label for each scorer of choices and arm."""
+    """Counts pairs of an expected and an answered label for each scorer of choices or letters and arm."""
 
     def __init__(self, suite: Suite) -> None:
         self._suite = suite
-        self._scorers = [scorer for scorer in suite.scorers if isinstance(scorer, ChoiceScorer)]
+        self._scorers = [scorer for scorer in suite.scorers if isinstance(scorer, ChoiceScorer | AnswerLetter)]
         self._pairs: dict[tuple[str, str, str], Counter[tuple[str, str | None]]] = {}
 
     def add(self, row: Mapping[str, Any], answer: RequestAnswer, scores: Mapping[str, Score]) -> None:
@@ -65,9 +66,9 @@ class _Labels:
             score = scores[scorer.label]
             if score.value is None and score.reason != NO_ANSWER:
                 continue
-            column = scorer.expected or self._suite.expected
-            expected = _label(row.get(column or ""))
-            answered = None if score.value is None else expected if score.value == 1 else _label(scorer.given(answer))
+            expected, answered = map(_label, scorer.labels(row, answer, self._suite.expected, score))
+            if expected is None:
+                continue
             pairs = self._pairs.setdefault((scorer.label, answer.prompt, answer.model), Counter())
             pair = (expected, answered)
             pairs[pair if pair in pairs or len(pairs) < _MOST_PAIRS else (expected, None)] += 1
@@ -83,8 +84,8 @@ class _Labels:
         }
 
 
-def _label(value: Any) -> str:
-    return (jsonl.storable_text(text_of(value).strip().casefold()) or "")[:_LABEL_CHARACTERS]
+def _label(text: str | None) -> str | None:
+    return None if text is None else (jsonl.storable_text(text) or "")[:_LABEL_CHARACTERS]
 
 
 def score_answers(

@@ -234,6 +234,25 @@ def test_only_other_questions_are_bought_again(open_harness_on_sqlite, tmp_path)
         )
 
 
+def test_a_judgement_about_another_label_does_not_count(open_harness_on_sqlite, tmp_path):
+    """What the judge compared with has changed since: the row has no score by it, and is not asked about again."""
+    facts = Reply(match="Compare the facts", content='{"reasoning":"","verdict":"same"}')
+    harness = open_harness_on_sqlite(replies=(facts,))
+    judge = "  - {kind: judge, model: qwen/qwen3-32b, template: factuality, expected: label, field: label}\nalarms:"
+    text = REVIEWS.replace("alarms:", judge)
+    night(harness.runner, reviews_suite(tmp_path, 5, text))
+    sent = executed(harness)
+    table = tmp_path / "reviews.csv"
+    lines = table.read_text().splitlines()
+    other = lines[1].replace("positive", "?").replace("negative", "positive").replace("?", "negative")
+    table.write_text("\n".join([lines[0], other, *lines[2:]]))
+    path = write_suite(tmp_path, text, "again.yaml")
+    found = rescore_run(path, "reviews-1", settings=harness.runner.settings, mode=RunMode("eval"))
+    scores = [(score.score, score.detail) for score in stored(harness, found.run, "judge")]
+    assert scores == [(None, "the judge: asked with another text in label")] * 2 + [(1, "same")] * 8
+    assert executed(harness) == sent
+
+
 def test_a_dry_run_counts_the_judges(batchkit, open_emulator):
     """Two requests for each pair, one to each of several judges, with their price; nothing is sent."""
     emulator = open_emulator()

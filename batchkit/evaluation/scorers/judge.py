@@ -37,7 +37,8 @@ _BESIDE_ONE = (JUDGED, MODEL_ANSWER, MODEL_NAME, PROMPT_NAME)
 #: Of a pair the judge does not learn whose answers they are.
 _BESIDE_PAIRS = (JUDGED, FIRST_ANSWER, SECOND_ANSWER)
 _SEVERAL: Final = 2
-_FAILED: Final = "the judge: "
+#: The beginning of what is said of a judge that gave no score.
+FAILED: Final = "the judge: "
 #: The reasons of both orders fit into one text.
 _REASON_CHARACTERS: Final = 120
 _LIKED: Final = {WON: "better", TIED: "equal", LOST: "worse"}
@@ -223,16 +224,16 @@ class Judge(ScorerBase):
         """Return the score that a judgement of one answer stands for."""
         found = self._verdict_of(judgement)
         if not found.exists:
-            return error(f"{_FAILED}{judgement.error_code or f'no {self.verdict} in its answer'}")
+            return error(f"{FAILED}{judgement.error_code or f'no {self.verdict} in its answer'}")
         word = text_of(found.value)
         detail = _with_reason(word, judgement)
         if self.scores:
             value = self.scores.get(word)
-            return Score(value, None, detail) if value is not None else error(f"{_FAILED}{word}")
+            return Score(value, None, detail) if value is not None else error(f"{FAILED}{word}")
         read = read_number(word, "whole")
         number = math.nan if read is None else float(read)
         if not math.isfinite(number):
-            return error(f"{_FAILED}{word}")
+            return error(f"{FAILED}{word}")
         low, high = self.scale or (self.answers.minimum, self.answers.maximum)
         if low is None or high is None or high <= low:
             return Score(number, None, detail)
@@ -287,4 +288,4 @@ def combined(scores: Mapping[str, Score], how: Literal["mean", "majority"] = "me
 
 
 def _told(score: Score) -> str:
-    return f"{score.value:g}" if score.value is not None else f"no score ({(score.detail or '').removeprefix(_FAILED)})"
+    return f"{score.value:g}" if score.value is not None else f"no score ({(score.detail or '').removeprefix(FAILED)})"
