@@ -74,5 +74,8 @@ def preview_suite(
             with store.read() as connection:
                 baselines.check_named(connection, file.suite)
                 falls = findable_falls(file.suite, shown.rows, connection)
-    judges = [judge_estimate(judge, file.suite, table, shown.estimate, earlier=earlier) for judge in file.suite.judges]
+    judges = []
+    for judge in file.suite.judges:
+        with counting(mode.observer, f"rendering the questions to {judge.label}") as advance:
+            judges.append(judge_estimate(judge, file.suite, table, shown.estimate, earlier=earlier, advance=advance))
     return SuitePreview(shown, falls, tuple(judges))

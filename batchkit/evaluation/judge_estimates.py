@@ -51,11 +51,12 @@ def judge_estimate(
     answers: Estimate,
     *,
     earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
+    advance: Callable[[int], None] = lambda _rows: None,
 ) -> JudgeEstimate:
     """Estimate the requests of a judge; reads the table once.
 
     ``answers`` is the estimate of the answers to judge: as many tokens as go out there come in here. ``earlier`` returns what
-    ``estimate.earlier_workloads`` does, or None.
+    ``estimate.earlier_workloads`` does, or None; ``advance`` gets the number of further rows.
     """
     recipe = judge_recipe(judge)
     renderer = Renderer(recipe, (*table.columns, *judge.columns_beside))
@@ -69,6 +70,7 @@ def judge_estimate(
             if judge.is_judgeable(row):
                 rows += 1
                 _add(shares, renderer, _row(judge, row), number, shown.requests)
+        advance(batch.num_rows)
     known = estimate(shares, *(earlier(recipe) or ({}, [])))
     least, most = _answer_tokens(answers, shown, rows)
     models = tuple(_with_answers(one, least, most) for one in known.models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ class JudgeFigures:
         )
 
 
-class Tallies:
+class JudgeCounts:
     """Counts the judgements of one scorer. Memory grows with the pairs, not with other answers."""
 
     def __init__(self, judge: Judge) -> None:
@@ -96,7 +97,7 @@ class Tallies:
         self._judged = [0] * len(judge.models)
         self._answers = 0
         self._pairs: list[list[JudgedPair]] = [[] for _ in judge.models]
-        self._clusters: list[list[int]] = [[] for _ in judge.models]
+        self._clusters = [array("q") for _ in judge.models]
         self._numbers: dict[Hashable, int] = {}
 
     def add_labelled(self, label: str, said: Sequence[str | None]) -> None:

@@ -11,7 +11,7 @@ from batchkit.annotation.row_answers import read_row_answers
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.datasets.values import text_of
-from batchkit.evaluation.judge_figures import JudgeFigures, Tallies
+from batchkit.evaluation.judge_figures import JudgeCounts, JudgeFigures
 from batchkit.evaluation.judged_table import (
     LABELLED,
     SHOWN_FIRST,
@@ -104,7 +104,7 @@ class Judgements:
         """Read the sample of people. ``cluster`` is the column that says which rows belong together."""
         self._judge = judge
         self._cluster = cluster
-        self._tallies = Tallies(judge)
+        self._counts = JudgeCounts(judge)
         workload = judged_by(runner, evaluation, judge)
         judgements = _judgements(runner, workload) if workload is not None else iter(())
         self._left = groupby(judgements, key=lambda one: one.number if one.mark != LABELLED else -one.number)
@@ -133,7 +133,7 @@ class Judgements:
 
     def figures(self) -> JudgeFigures:
         """Return what the judgements so far show: agreement with people and between judges, and the bias for a place."""
-        return self._tallies.figures()
+        return self._counts.figures()
 
     def _following(self) -> tuple[_Judgement, ...] | None:
         group = next(self._left, None)
@@ -156,7 +156,7 @@ class Judgements:
     def _count_labelled(self, judgement: _Judgement) -> None:
         if self._judge.human is not None:
             label = text_of(judgement.row[self._judge.human.label]).strip()
-            self._tallies.add_labelled(label, [self._judge.label_text(answer) for answer in judgement.answers])
+            self._counts.add_labelled(label, [self._judge.label_text(answer) for answer in judgement.answers])
 
     def _given(self, row: RowAnswers, judgements: Sequence[_Judgement]) -> dict[str, Score]:
         """Return the score of each judge by its label."""
@@ -164,13 +164,13 @@ class Judgements:
         if judge.against is None:
             (alone,) = judgements
             found = [judge.score_of(one) for one in alone.answers]
-            self._tallies.add(found, [judge.label_text(one) for one in alone.answers])
+            self._counts.add(found, [judge.label_text(one) for one in alone.answers])
         else:
             of_mark = {one.mark: one.answers for one in judgements}
             both = list(zip(of_mark[SHOWN_FIRST], of_mark[SHOWN_SECOND], strict=True))
             found = [judge.score_of_pair(*orders) for orders in both]
             together = row.number if self._cluster is None else text_of(row.row[self._cluster])
-            self._tallies.add_pairs(found, [judge.pair_of(*orders) for orders in both], together)
+            self._counts.add_pairs(found, [judge.pair_of(*orders) for orders in both], together)
         return dict(zip(judge.labels_of_judges, found, strict=True))
 
     def _unjudged(self, row: RowAnswers, answer: RequestAnswer) -> Score:

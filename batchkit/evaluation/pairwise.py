@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 #: What a judge says about the two answers in the order that it saw.
 Preferred = Literal["first", "second", "tie"]
+_PREFERRED: Final[tuple[Preferred, ...]] = ("first", "second", "tie")
 #: What each judgement is worth for the answer that was shown first.
 WORTH: Final[dict[str, float]] = {"first": 1.0, "tie": 0.5, "second": 0.0}
 WON, TIED, LOST = 1.0, 0.5, 0.0
@@ -41,6 +42,10 @@ class JudgedPair(NamedTuple):
     def for_first(self) -> float:
         """The share of both judgements that prefer the first place; a tie is half a preference, so that 0.5 is none."""
         return (WORTH[self.shown_first] + WORTH[self.shown_second]) / 2
+
+
+#: The nine possible ones by their words: millions of pairs are these nine objects.
+JUDGED_PAIRS: Final = {(first, second): JudgedPair(first, second) for first in _PREFERRED for second in _PREFERRED}
 
 
 class PositionBias(NamedTuple):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batchkit.annotation.ids import short_names
 from batchkit.annotation.parameters import Parameters
 from batchkit.datasets.values import text_of
-from batchkit.evaluation.pairwise import LOST, TIED, WON, WORTH, JudgedPair
+from batchkit.evaluation.pairwise import JUDGED_PAIRS, LOST, TIED, WON, WORTH
 from batchkit.evaluation.scorers.base import DETAIL_CHARACTERS, FoundValue, Score, ScorerBase, error, is_labelled, pick
 from batchkit.evaluation.scorers.judge_templates import (
     FACTUALITY,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from batchkit.annotation.row_answers import RequestAnswer
-    from batchkit.evaluation.pairwise import Preferred
+    from batchkit.evaluation.pairwise import JudgedPair
     from batchkit.evaluation.scorers.base import SuiteFacts
     from batchkit.files.checked_yaml import Place
 
@@ -241,10 +241,8 @@ class Judge(ScorerBase):
 
     def pair_of(self, shown_first: RequestAnswer, shown_second: RequestAnswer) -> JudgedPair | None:
         """Return the judgements of a pair in both orders; None unless both can be read."""
-        words = [self.label_text(judgement) for judgement in (shown_first, shown_second)]
-        if any(word not in WORTH for word in words):
-            return None
-        return JudgedPair(*cast("list[Preferred]", words))
+        words = (self.label_text(shown_first), self.label_text(shown_second))
+        return next((pair for said, pair in JUDGED_PAIRS.items() if said == words), None)
 
     def score_of_pair(self, shown_first: RequestAnswer, shown_second: RequestAnswer) -> Score:
         """Return the score of an answer from its judgements in both orders; one order alone decides nothing."""
