@@ -18,6 +18,7 @@ from batchkit.errors import InputInvalid, UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.judging import judge_recipe
 from batchkit.evaluation.results import find_run, summary
+from batchkit.evaluation.scored_table import write_scored_table
 from batchkit.evaluation.suite import Suite
 from batchkit.files import jsonl
 from batchkit.store import evaluations
@@ -158,6 +159,25 @@ def test_what_cannot_be_compared_has_no_score(open_harness_on_sqlite, tmp_path):
     assert found.verdict == "unscored"
 
 
+def test_answers_are_judged_against_those_to_another_prompt(open_harness_on_sqlite, tmp_path):
+    """Of the same model, and of the same sample of the row."""
+    harness = open_harness_on_sqlite(wrong(0.5), replies=FAIR)
+    text = PAIRS.replace(f"against: {{model: {LARGE}}}", "against: {prompt: long}").replace(
+        'prompt: "Is this review positive or negative? {{ text }}"',
+        "samples: 2\nprompts: {long: 'Is this review positive or negative? {{ text }}', short: 'Positive? {{ text }}'}",
+    )
+    found = night(harness.runner, reviews_suite(tmp_path, 5, text))
+    arms = {(metric.prompt, metric.model) for metric in found.metrics if metric.scorer == "better"}
+    assert arms == {("short", SMALL), ("short", LARGE)}
+    rows = looking_back.scored_table(found.run, harness.runner.settings).to_pylist()
+    answers = {(row["id"], row["prompt"], row["model"], row["sample"]): row["answer"] for row in rows}
+    short = [row for row in rows if row["prompt"] == "short"]
+    differing = [row for row in short if row["answer"] != answers[row["id"], "long", row["model"], row["sample"]]]
+    assert 0 < len(differing) < len(short)
+    assert [row["better"] for row in differing] == [float("positive" in row["answer"]) for row in differing]
+    assert harness.runner.find("reviews-1.better").request_count == 2 * len(differing)
+
+
 def test_a_row_without_a_reference_has_no_score(open_harness_on_sqlite, tmp_path):
     """It has no expected value; the others are compared with the text of their column."""
     harness = open_harness_on_sqlite(wrong(1.0), replies=FAIR)
@@ -187,6 +207,10 @@ def test_several_judges_make_one_score_and_keep_their_own(open_harness, tmp_path
     assert table[0]["quality:gpt-oss-120b"] is None
     assert table[0]["quality:gpt-oss-120b_reason"].startswith("scorer_error: the judge: ")
     assert table[0]["quality_reason"].startswith("gpt-oss-20b 1, gpt-oss-120b no score (")
+    assert write_scored_table(harness.runner, find_run(harness.runner, found.run), "table:judged_rows") == 12
+    with harness.runner.store.read() as connection:
+        kept = connection.exec_driver_sql('SELECT "quality:qwen3-32b" FROM judged_rows ORDER BY row_number')
+        assert [score for (score,) in kept] == [1.0] * 12
     (between,) = found.between_judges
     assert (between.models, between.judged, between.answers) == ((SMALL, LARGE, "qwen/qwen3-32b"), (12, 11, 12), 12)
     assert between.unanimous == pytest.approx(10 / 12)
