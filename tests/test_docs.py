@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
+import yaml
+from pydantic import TypeAdapter
 
 from batchkit.cli.app import app
 from batchkit.emulator import Emulator
 from batchkit.emulator.scenarios.scenario import parse_scenario
+from batchkit.evaluation.scorers import Scorer
 from batchkit.models import RequestState, ShardState
 from batchkit.settings import Settings
 from tests.readmes import ROOT, anchors, blocks, code, inline_commands, links, name_of, prose, readmes, table
@@ -145,7 +148,9 @@ def test_the_files_that_readmes_show_are_read_by_the_program():
     """The scenario is valid, and the suite is the one that the three nights run."""
     (scenario,) = blocks(TEXTS["batchkit/emulator/README.md"], "toml")
     parse_scenario(tomllib.loads(scenario.text), "README.md")
-    (suite,) = blocks(TEXTS["batchkit/evaluation/README.md"], "yaml")
+    suite, *parts = blocks(TEXTS["batchkit/evaluation/README.md"], "yaml")
+    for scorer in (scorer for part in parts for scorer in yaml.safe_load(part.text).get("scorers", ())):
+        TypeAdapter(Scorer).validate_python(scorer)
     assert suite.text == (ROOT / "tests" / "data" / "nightly" / "reviews.yaml").read_text()
 
 

@@ -32,7 +32,7 @@ def rescore_run(
     """Score the answers of ``run`` with the scorers, the expected values and the slices that ``suite`` has now.
 
     The result is the derived run ``RUN.rescored-N``, outside the suite's series; the same suite and labels give the same one. Only judges
-    that are new or changed send requests. Raises ``UnknownWorkload``; ``UsageError`` for a run of another suite, or one that
+    that are new or ask something else send requests. Raises ``UnknownWorkload``; ``UsageError`` for a run of another suite, or one that
     is not finished; ``InputInvalid``; ``AnswersGone`` for answers that were cleaned.
     """
     from batchkit.evaluation import rescoring, runs  # noqa: PLC0415 - an extra
@@ -58,6 +58,9 @@ def rescore_run(
             raise UsageError(f"the run {run!r} is not finished", hint="finish it first")
         runs.check_suite(file, runner.settings.dialect)
         then = runs.suite_of(origin)
+        for judge in file.suite.judges:
+            for _, problem in judge.unknown_opponent(then.models, tuple(then.prompts)):
+                raise UsageError(f"the scorer {judge.label!r} cannot judge the answers of {run!r}: {problem}")
         labels = rescoring.todays_labels(runner, origin, file.suite)
         if labels:
             mode.observer.note(f"labels changed in {formatting.counted(len(labels), 'row')} since {run}")

@@ -14,9 +14,12 @@ from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
+    from batchkit.annotation.estimate import Earlier
     from batchkit.annotation.preview import Preview
+    from batchkit.annotation.recipe import Recipe
     from batchkit.api.evaluations import PartOfRows
     from batchkit.api.modes import RunMode
+    from batchkit.evaluation.judge_estimates import JudgeEstimate
     from batchkit.evaluation.power import FindableFall
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
@@ -24,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SuitePreview:
-    """The requests of a suite and about what they cost; what its rows can find; and how many judgements come on top, by judge."""
+    """The requests of a suite and about what they cost; what its rows can find; and what its judges cost on top."""
 
     requests: Preview
     findable: tuple[FindableFall, ...]
-    judgements: dict[str, int]
+    judges: tuple[JudgeEstimate, ...]
 
 
 def preview_suite(
@@ -39,6 +42,7 @@ def preview_suite(
     from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
     from batchkit.annotation.workload_from_table import longest_request  # noqa: PLC0415 - as above
     from batchkit.evaluation import baselines, runs  # noqa: PLC0415 - as above
+    from batchkit.evaluation.judge_estimates import judge_estimate  # noqa: PLC0415 - as above
     from batchkit.evaluation.power import findable_falls  # noqa: PLC0415 - as above
     from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - as above
 
@@ -46,6 +50,10 @@ def preview_suite(
     file = part.of(load_suite(suite))
     table = runs.check_suite(file, found.dialect)
     recipe = file.suite.recipe(table=table.name, table_digest=table.digest())
+
+    def earlier(asked: Recipe) -> tuple[dict[str, Earlier], list[str]] | None:
+        return existing.read_if_possible(found, partial(earlier_workloads, recipe=asked))
+
     with counting(mode.observer, "rendering the rows") as advance:
         shown = preview(
             table,
@@ -54,10 +62,10 @@ def preview_suite(
             max_line_bytes=longest_request(found, options),
             name=file.suite.name,
             folder=Path(file.suite.folder),
-            earlier=lambda asked: existing.read_if_possible(found, partial(earlier_workloads, recipe=asked)),
+            earlier=earlier,
             advance=advance,
         )
-    models = {*file.suite.models, *(judge.model for judge in file.suite.judges)}
+    models = {*file.suite.models, *(model for judge in file.suite.judges for model in judge.models)}
     model_check(found, mode.observer, is_dry_run=True)(models)
     with existing.readable_store(found) as store:
         if store is None:
@@ -67,4 +75,8 @@ def preview_suite(
             with store.read() as connection:
                 baselines.check_named(connection, file.suite)
                 falls = findable_falls(file.suite, shown.rows, connection)
-    return SuitePreview(shown, falls, {judge.label: shown.requests for judge in file.suite.judges})
+    judges = []
+    for judge in file.suite.judges:
+        with counting(mode.observer, f"rendering the questions to {judge.label}") as advance:
+            judges.append(judge_estimate(judge, file.suite, table, shown.estimate, earlier=earlier, advance=advance))
+    return SuitePreview(shown, falls, tuple(judges))

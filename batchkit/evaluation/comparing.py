@@ -233,6 +233,8 @@ class _Within:
         for scorer in self.suite.scorers:
             for place, _ in shared_arms(self.evaluation, previous):
                 arm = self.evaluation.arms[place]
+                if not scorer.concerns(arm.prompt, arm.model):
+                    continue
                 alarms = [alarm for alarm in self.suite.alarms if alarm.concerns(scorer.label, arm.prompt, arm.model)]
                 of_arm = [one for one in found if (one.scorer, one.arm) == (scorer.label, arm)]
                 if alarms and not any(one.is_watched_by(alarm) for one in of_arm for alarm in alarms):

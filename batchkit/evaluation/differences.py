@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from batchkit import formatting
-from batchkit.evaluation.scorers import Judge
 from batchkit.evaluation.suite import Suite
 
 if TYPE_CHECKING:
@@ -147,7 +146,6 @@ def _shown(value: Any) -> str:
 
 
 def judges_changed(now: Suite, then: Suite) -> frozenset[str]:
-    """Return the labels of judges that are new or differ: their judgements of an earlier run would have to be bought."""
-    scorers = changed_scorers(now, then)
-    differ = {*scorers.changed, *scorers.new}
-    return frozenset(scorer.label for scorer in now.scorers if isinstance(scorer, Judge) and scorer.label in differ)
+    """Return the labels of judges that are new or ask something else: their judgements of an earlier run would have to be bought."""
+    earlier = {judge.label: judge.judgements_of() for judge in then.judges}
+    return frozenset(judge.label for judge in now.judges if judge.judgements_of() != earlier.get(judge.label))

@@ -1,35 +1,35 @@
-"""The judge's workload: the answers of a run as a table with their rows, sent to another model."""
+"""The judge's workload: the answers of a run as a table with their rows, sent to other models."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.annotation.recipe import Recipe
-from batchkit.annotation.row_answers import answered_batches, read_row_answers
-from batchkit.annotation.skipped import SkippedRow
-from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
-from batchkit.datasets import Snapshot, open_table, rows_of
+from batchkit.annotation.row_answers import read_row_answers
+from batchkit.annotation.workload_from_table import ensure_workload
+from batchkit.datasets import open_table
 from batchkit.datasets.values import text_of
-from batchkit.evaluation.results import JudgeAgreement
-from batchkit.evaluation.scorers import (
-    JUDGE_COLUMNS,
-    JUDGED,
-    Score,
-    pick,
+from batchkit.evaluation.judge_figures import JudgeCounts, JudgeFigures
+from batchkit.evaluation.judged_table import (
+    LABELLED,
+    SHOWN_FIRST,
+    SHOWN_SECOND,
+    judged_text,
+    opponent_text,
+    write_judged,
 )
-from batchkit.stats.agreement import agreement
-from batchkit.stats.intervals import mean_interval
+from batchkit.evaluation.scorers import JUDGED, NO_ANSWER, NO_EXPECTED, SCORER_ERROR, Score
+from batchkit.evaluation.scorers.judge import FAILED, combined
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import pyarrow as pa
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
     from batchkit.annotation.request_answer import RequestAnswer
-    from batchkit.datasets import Table
+    from batchkit.annotation.row_answers import RowAnswers
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.scorers import Judge
     from batchkit.models import Workload
@@ -68,7 +68,7 @@ def ensure_judge_workload(
     main = runner.find(evaluation.workload)
     with runner.scratch() as scratch:
         path = scratch / "judged.arrows"
-        if not _write_table(runner, main, judge, path):
+        if not write_judged(runner, main, judge, path):
             return None
         table = open_table([str(path)])
         recipe = judge_recipe(judge, table=f"the answers of {main.name}", table_digest=table.digest())
@@ -76,11 +76,11 @@ def ensure_judge_workload(
 
 
 def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Recipe:
-    """Return the recipe of a judge's requests."""
+    """Return the recipe of a judge's requests: for each row of its table one to each of its models."""
     return Recipe(
         kind="evaluate",
         prompts=(judge.prompt.named(judge.label),),
-        models=(judge.model,),
+        models=judge.models,
         key=JUDGED,
         parameters=judge.parameters,
         rules=judge.answers.rules(),
@@ -89,108 +89,110 @@ def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Re
     )
 
 
+class _Judgement(NamedTuple):
+    """A row of a judge's table: its letter and number (see ``judged_table``), and the answers of the models that judge."""
+
+    mark: str
+    number: int
+    row: dict[str, Any]
+    answers: tuple[RequestAnswer, ...]
+
+
 class Judgements:
-    """The judgements of a judge, requested in the order of the judged requests."""
+    """The scores of a judge for the answers of a run, requested in the order of these, and what they show about the judge itself."""
 
-    def __init__(self, runner: Runner, evaluation: Evaluation, judge: Judge) -> None:
+    def __init__(self, runner: Runner, evaluation: Evaluation, judge: Judge, *, cluster: str | None) -> None:
+        """Read the sample of people. ``cluster`` is the column that says which rows belong together."""
         self._judge = judge
+        self._cluster = cluster
+        self._counts = JudgeCounts(judge)
         workload = judged_by(runner, evaluation, judge)
-        self._left = _judgements(runner, workload, "a") if workload is not None else iter(())
-        self._next = next(self._left, None)
+        judgements = _judgements(runner, workload) if workload is not None else iter(())
+        self._left = groupby(judgements, key=lambda one: one.number if one.mark != LABELLED else -one.number)
+        self._next = self._following()
+        while self._next is not None and self._next[0].mark == LABELLED:
+            self._count_labelled(self._next[0])
+            self._next = self._following()
 
-    def score(self, seq: int) -> Score | None:
-        """Return the judge's score of the answer to a request; None if it was not judged."""
-        while self._next is not None and self._next[0] < seq:
-            self._next = next(self._left, None)
-        if self._next is None or self._next[0] != seq:
-            return None
-        return self._judge.score_of(self._next[2])
+    def scores(self, row: RowAnswers, answer: RequestAnswer) -> dict[str, Score]:
+        """Return the score of an answer, and beside it those of each of several judges; none for an answer that is only compared with."""
+        judge = self._judge
+        if not judge.concerns(answer.prompt, answer.model):
+            return {}
+        if not judge.is_judgeable(row.row):
+            return {judge.label: Score(None, NO_EXPECTED)}
+        judgements = self._of(answer.seq)
+        if judgements is None:
+            return {judge.label: self._unjudged(row, answer)}
+        if (column := self._changed(row.row, judgements[0].row)) is not None:
+            return {judge.label: Score(None, SCORER_ERROR, f"{FAILED}asked with another text in {column}")}
+        given = self._given(row, judgements)
+        if judge.model is not None:
+            return given
+        names = (label.removeprefix(f"{judge.label}:") for label in given)
+        return {judge.label: combined(dict(zip(names, given.values(), strict=True)), judge.combine), **given}
+
+    def figures(self) -> JudgeFigures:
+        """Return what the judgements so far show: agreement with people and between judges, and the bias for a place."""
+        return self._counts.figures()
+
+    def _following(self) -> tuple[_Judgement, ...] | None:
+        group = next(self._left, None)
+        return None if group is None else tuple(group[1])
+
+    def _of(self, seq: int) -> tuple[_Judgement, ...] | None:
+        while self._next is not None and self._next[0].number < seq:
+            self._next = self._following()
+        return self._next if self._next is not None and self._next[0].number == seq else None
+
+    def _changed(self, row: Mapping[str, Any], judged: Mapping[str, Any]) -> str | None:
+        """Return the column that the judge compared with, if it holds another text today."""
+        judge = self._judge
+        compared = (
+            judge.expected if judge.template is not None else None,
+            judge.against.column if judge.against is not None else None,
+        )
+        return next((name for name in compared if name and text_of(row.get(name)) != text_of(judged.get(name))), None)
+
+    def _count_labelled(self, judgement: _Judgement) -> None:
+        if self._judge.human is not None:
+            label = text_of(judgement.row[self._judge.human.label]).strip()
+            self._counts.add_labelled(label, [self._judge.label_text(answer) for answer in judgement.answers])
+
+    def _given(self, row: RowAnswers, judgements: Sequence[_Judgement]) -> dict[str, Score]:
+        """Return the score of each judge by its label."""
+        judge = self._judge
+        if judge.against is None:
+            (alone,) = judgements
+            found = [judge.score_of(one) for one in alone.answers]
+            self._counts.add(found, [judge.label_text(one) for one in alone.answers])
+        else:
+            of_mark = {one.mark: one.answers for one in judgements}
+            both = list(zip(of_mark[SHOWN_FIRST], of_mark[SHOWN_SECOND], strict=True))
+            found = [judge.score_of_pair(*orders) for orders in both]
+            together = row.number if self._cluster is None else text_of(row.row[self._cluster])
+            self._counts.add_pairs(found, [judge.pair_of(*orders) for orders in both], together)
+        return dict(zip(judge.labels_of_judges, found, strict=True))
+
+    def _unjudged(self, row: RowAnswers, answer: RequestAnswer) -> Score:
+        """Return the score of an answer that needed no judge, or why it has none."""
+        judge = self._judge
+        if answer.status != "succeeded":
+            return Score(None, NO_ANSWER, answer.error_code or answer.status)
+        text = judged_text(answer, judge)
+        if text is None:
+            return Score(0.0, None, f"the answer has no {judge.field}" if judge.field else "the answer is null")
+        if judge.against is None:
+            return Score(None, SCORER_ERROR, f"{FAILED}not asked about this answer")
+        other = opponent_text(judge, row.row, row.answers, answer)
+        if other is None:
+            return Score(None, SCORER_ERROR, f"{judge.against.name} has no answer to compare with")
+        if other == text:
+            return Score(0.5, None, f"tied: the text is that of {judge.against.name}")
+        return Score(None, SCORER_ERROR, f"{FAILED}not asked about this pair")
 
 
-def agreement_with_people(runner: Runner, evaluation: Evaluation, judge: Judge) -> JudgeAgreement | None:
-    """Compare the judge with people who labelled a sample; None without a sample."""
-    workload = judged_by(runner, evaluation, judge)
-    if judge.human is None or workload is None:
-        return None
-    pairs = [
-        (text_of(row[judge.human.label]).strip(), label)
-        for _, row, answer in _judgements(runner, workload, "h")
-        if (label := judge.label_text(answer)) is not None
-    ]
-    interval = mean_interval([float(label == judged) for label, judged in pairs])
-    if interval is None:
-        return None
-    cohen = agreement(pairs).cohen[0, 1]
-    return JudgeAgreement(
-        judge.label, len(pairs), interval.mean, interval.low, interval.high, cohen.value, cohen.reason
-    )
-
-
-def _judgements(runner: Runner, workload: Workload, mark: str) -> Iterator[tuple[int, dict[str, Any], RequestAnswer]]:
+def _judgements(runner: Runner, workload: Workload) -> Iterator[_Judgement]:
     for answered in read_row_answers(runner, workload):
         name = answered.row[JUDGED]
-        if name[0] == mark:
-            yield int(name[1:]), answered.row, answered.answers[0]
-        elif mark == "h":
-            return  # they precede all others
-
-
-def _write_table(runner: Runner, main: Workload, judge: Judge, path: Any) -> int:
-    """Write the answers to judge with their rows, the sample of people first; returns the number of rows."""
-    import pyarrow as pa  # noqa: PLC0415 - only where there is a judge
-
-    source = Snapshot.open(snapshot_path(runner, main))
-    schema = pa.schema([*source.schema, *((name, pa.string()) for name in JUDGE_COLUMNS)], source.schema.metadata)
-    written = 0
-    with Snapshot.writer(path, schema) as writer:
-        for batch, judged in chain(_labelled(source, judge), _answers(runner, main, judge)):
-            if judged:
-                rows = batch.take(pa.array([one.place for one in judged], pa.int64()))
-                own = [pa.array(texts, pa.string()) for texts in zip(*(one.texts for one in judged), strict=True)]
-                writer.write(pa.RecordBatch.from_arrays([*rows.columns, *own], schema=schema))
-                written += len(judged)
-    return written
-
-
-class _Judged(NamedTuple):
-    """A text to judge: the place of its row in a batch, and its ``JUDGE_COLUMNS``."""
-
-    place: int
-    texts: tuple[str, str, str, str]
-
-
-def _labelled(source: Table, judge: Judge) -> Iterator[tuple[pa.RecordBatch, list[_Judged]]]:
-    human = judge.human
-    if human is None:
-        return
-    number = 0
-    for batch in source.batches():
-        judged = []
-        for place, row in enumerate(rows_of(batch.select([human.answer, human.label]))):
-            number += 1
-            answer = text_of(row[human.answer])
-            if answer and text_of(row[human.label]):
-                judged.append(_Judged(place, (f"h{number}", answer, "", "")))
-        yield batch, judged
-
-
-def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[tuple[pa.RecordBatch, list[_Judged]]]:
-    for batch, answers in answered_batches(runner, main):
-        rows = rows_of(batch)
-        judged = [
-            _Judged(place, (f"a{answer.seq}", text, answer.model, answer.prompt))
-            for place, of_row in enumerate(answers)
-            if not isinstance(of_row, SkippedRow) and judge.is_judgeable(rows[place])
-            for answer in of_row
-            if (text := _judged_text(answer, judge)) is not None
-        ]
-        yield batch, judged
-
-
-def _judged_text(answer: RequestAnswer, judge: Judge) -> str | None:
-    if answer.status != "succeeded" or answer.value is None:
-        return None
-    if judge.field is None:
-        return text_of(answer.value)
-    found = pick(answer.value, judge.field)
-    return text_of(found.value) if found.exists else None
+        yield _Judgement(name[0], int(name[1:]), answered.row, answered.answers)

@@ -73,6 +73,7 @@ class ScoreTable:
     counted: NDArray[np.float64]
     unscored: tuple[Unscored, ...] = ()
     reduction: Reduction = "mean"
+    k: int | None = None
 
     @property
     def flat(self) -> NDArray[np.float64]:
@@ -82,7 +83,7 @@ class ScoreTable:
     @cached_property
     def of_rows(self) -> NDArray[np.float64]:
         """One score of each row's samples, rows x arms: the samples of one row are not independent, rows are."""
-        return reduce_samples(self.counted, self.reduction)
+        return reduce_samples(self.counted, self.reduction, self.k)
 
 
 def load_rows(connection: Connection, evaluation: Evaluation) -> Rows:
@@ -132,7 +133,7 @@ def load_scores(
         unscored[(score.seq // evaluation.samples) % arms].add(score.reason or _UNKNOWN, score.detail)
         if score.reason == NO_ANSWER and missing == "zero":
             flat_counted[score.seq] = 0.0
-    return ScoreTable(own, counted, unscored, scorer.reduce)
+    return ScoreTable(own, counted, unscored, scorer.reduce, scorer.k)
 
 
 class Pairing:

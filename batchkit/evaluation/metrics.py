@@ -55,13 +55,17 @@ def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> Mea
     spreads: list[Spread] = []
     for scorer in suite.scorers:
         table = load_scores(connection, evaluation, scorer, len(rows.keys), suite.missing)
-        for place, arm in enumerate(evaluation.arms):
+        concerned = [place for place, arm in enumerate(evaluation.arms) if scorer.concerns(arm.prompt, arm.model)]
+        for place in concerned:
+            arm = evaluation.arms[place]
             scorings.append(_scoring(scorer.label, arm, table, place, suite))
             for name, members in slices:
                 metric = _metric(scorer.label, arm, name, table, place=place, members=members, rows=rows)
                 if metric is not None:
                     metrics.append(metric)
-            spread = sample_spread(table.counted[:, place]) if evaluation.samples > 1 else None
+            # Only of a mean of samples is it known what more of them would make of it.
+            is_mean = evaluation.samples > 1 and scorer.reduce == "mean"
+            spread = sample_spread(table.counted[:, place]) if is_mean else None
             if spread is not None:
                 spreads.append(_spread(scorer.label, arm, spread))
         comparisons += _arm_comparisons(scorer.label, evaluation.arms, table, rows)

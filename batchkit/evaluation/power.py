@@ -58,14 +58,21 @@ def findable_falls(suite: Suite, rows: int, connection: Connection | None) -> tu
     arms = [(name, model) for name in _prompts(suite) for model in suite.models]
     watched = [alarm for alarm in suite.alarms if alarm.slice is None]
     tests = max(
-        sum(alarm.concerns(scorer.label, *arm) for alarm in suite.alarms for scorer in suite.scorers for arm in arms), 1
+        sum(
+            alarm.concerns(scorer.label, *arm)
+            for alarm in suite.alarms
+            for scorer in suite.scorers
+            for arm in arms
+            if scorer.concerns(*arm)
+        ),
+        1,
     )
     earlier = _Earlier(suite, connection)
     found = []
     for scorer in suite.scorers:
         for prompt, model in arms:
             alarm = next((one for one in watched if one.concerns(scorer.label, prompt, model)), None)
-            if alarm is not None or not watched:
+            if scorer.concerns(prompt, model) and (alarm is not None or not watched):
                 found.append(_findable(earlier, scorer, (prompt, model), alarm, rows=rows, tests=tests))
     return tuple(found)
 

@@ -13,7 +13,7 @@ from batchkit.datasets import Snapshot, open_table, rows_of
 from batchkit.datasets.values import text_of
 from batchkit.errors import BatchkitError, WorkloadConflict
 from batchkit.evaluation.metrics import measure
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, pass_at
 from batchkit.evaluation.scoring import labels_text, score_answers
 from batchkit.evaluation.suite import Suite
 from batchkit.files import jsonl
@@ -110,7 +110,7 @@ def finish_rescoring(
         finished_at=at,
         metrics=measured.metrics,
         changes=(),
-        judge_agreement=(),
+        judge_agreement=scored.judges.with_people,
         verdict="rescored",
         failed_answers=scored.failed,
         labels=label_figures(scored.confusions),
@@ -118,6 +118,9 @@ def finish_rescoring(
         scorings=measured.scorings,
         arm_comparisons=measured.arm_comparisons,
         spreads=measured.spreads,
+        between_judges=scored.judges.between,
+        judge_biases=scored.judges.biases,
+        pass_at=pass_at(suite),
     )
     with runner.store.write() as connection:
         evaluations.finish(

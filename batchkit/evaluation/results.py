@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,6 +12,11 @@ from batchkit.annotation.row_answers import read_row_answers
 from batchkit.datasets.values import text_of
 from batchkit.errors import UnknownWorkload
 from batchkit.evaluation.confusion import Confusion  # noqa: TC001 - pydantic reads it at run time
+from batchkit.evaluation.judge_figures import (  # noqa: TC001 - as above
+    AgreementOfJudges,
+    JudgeAgreement,
+    JudgeBias,
+)
 from batchkit.evaluation.measure import Pairing, ScoreTable, load_rows, load_scores
 from batchkit.evaluation.suite import Suite
 from batchkit.store import evaluations
@@ -164,22 +169,6 @@ class LabelFigures:
     confusion: Confusion
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeAgreement:
-    """The agreement of a judge with people on the same answers: the share of equal labels in ``rows``, and Cohen's kappa.
-
-    ``kappa`` is None, with a ``reason``, where it is undefined.
-    """
-
-    scorer: str
-    rows: int
-    same: float
-    low: float
-    high: float
-    kappa: float | None
-    reason: str | None = None
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class EvaluationSummary:
     """The result of a run. Times are Unix seconds; ``previous`` is the run it was compared with. ``notes`` are for people.
@@ -188,6 +177,8 @@ class EvaluationSummary:
     compared. ``differences`` says what else differs between the two runs, one sentence each. ``scorings`` has an entry for each
     scorer, prompt and model. ``slice_changes`` compares each slice. ``arm_comparisons`` compares every two prompts or models of this
     run, ``spreads`` says what several samples of each row are good for. ``labels`` has the confusion matrices of scorers of choices.
+    ``judge_agreement`` is that with people, ``between_judges`` that of the judges of one scorer, ``judge_biases`` what the order of
+    pairs decided. ``pass_at`` names the metrics of scorers with ``reduce: any`` (``pass@5``), by scorer.
     """
 
     suite: str
@@ -211,6 +202,14 @@ class EvaluationSummary:
     arm_comparisons: tuple[ArmComparison, ...] = ()
     spreads: tuple[Spread, ...] = ()
     labels: tuple[LabelFigures, ...] = ()
+    between_judges: tuple[AgreementOfJudges, ...] = ()
+    judge_biases: tuple[JudgeBias, ...] = ()
+    pass_at: dict[str, str] = field(default_factory=dict)
+
+    def metric_of(self, scorer: str) -> str:
+        """Return the name of a scorer's metric, with what it makes of several samples if that has a name of its own."""
+        name = self.pass_at.get(scorer, scorer)
+        return scorer if name == scorer else f"{scorer} {name}"
 
     @property
     def alarms(self) -> tuple[Change, ...]:
@@ -246,6 +245,12 @@ SUMMARY: TypeAdapter[EvaluationSummary] = TypeAdapter(EvaluationSummary)
 def label_figures(confusions: Mapping[tuple[str, str, str], Confusion]) -> tuple[LabelFigures, ...]:
     """Return confusion matrices by scorer, prompt and model for a summary."""
     return tuple(LabelFigures(*arm, found) for arm, found in confusions.items())
+
+
+def pass_at(suite: Suite) -> dict[str, str]:
+    """Return the names of the metrics that estimate pass@k, by scorer."""
+    named = ((scorer.label, scorer.pass_at(suite.samples)) for scorer in suite.scorers)
+    return {label: name for label, name in named if name is not None}
 
 
 def find_run(runner: Runner, name: str) -> Evaluation:

@@ -21,7 +21,6 @@ from batchkit.errors import UsageError, WorkloadConflict
 from batchkit.evaluation import baselines
 from batchkit.evaluation.comparing import Comparison, compare
 from batchkit.evaluation.judging import (
-    agreement_with_people,
     ensure_judge_workload,
     judge_recipe,
     within_run,
@@ -29,9 +28,9 @@ from batchkit.evaluation.judging import (
 )
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.open_runs import open_runs
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, summary
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, pass_at, summary
 from batchkit.evaluation.sampling import chosen_rows
-from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge
+from batchkit.evaluation.scorers import Judge
 from batchkit.evaluation.scoring import score_answers
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.verdict import verdict_of
@@ -79,7 +78,7 @@ def begin(
     if found is not None:
         return found
     check_suite(file, runner.settings.dialect)
-    check_models({*suite.models, *(judge.model for judge in suite.judges)})
+    check_models({*suite.models, *(model for judge in suite.judges for model in judge.models)})
     for _ in range(_TRIES):
         begun = _begin(runner, suite, name, scheduled_for, is_partial=is_partial)
         if begun is not None:
@@ -151,7 +150,6 @@ def conclude(
     comparison = (
         compare(runner, evaluation, suite, previous, table_digest=digest) if previous is not None else Comparison()
     )
-    judges = [agreement_with_people(runner, evaluation, judge) for judge in suite.judges]
     workloads = [workload_name(evaluation, judge) for judge in suite.judges]
     finished_at = runner.clock()
     found = EvaluationSummary(
@@ -164,7 +162,7 @@ def conclude(
         finished_at=finished_at,
         metrics=measured.metrics,
         changes=comparison.changes,
-        judge_agreement=tuple(agreed for agreed in judges if agreed is not None),
+        judge_agreement=scored.judges.with_people,
         verdict=verdict_of(
             (*comparison.changes, *comparison.slice_changes),
             is_fully_scored=measured.is_fully_scored,
@@ -181,6 +179,9 @@ def conclude(
         slice_changes=comparison.slice_changes,
         arm_comparisons=measured.arm_comparisons,
         spreads=measured.spreads,
+        between_judges=scored.judges.between,
+        judge_biases=scored.judges.biases,
+        pass_at=pass_at(suite),
     )
     text = SUMMARY.dump_json(found).decode()
     with runner.store.write() as connection:
@@ -302,7 +303,7 @@ def _check_scorers(suite: Suite, columns: tuple[str, ...], dialect: Dialect) -> 
     for scorer in suite.scorers:
         scorer.prepared()
         if isinstance(scorer, Judge):
-            Renderer(judge_recipe(scorer), (*columns, *JUDGE_COLUMNS), dialect=dialect)
+            Renderer(judge_recipe(scorer), (*columns, *scorer.columns_beside), dialect=dialect)
 
 
 def _begin(

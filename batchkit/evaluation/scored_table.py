@@ -56,7 +56,8 @@ class ScoredTable:
     """The scored rows of a finished run, as a stream of batches in bounded memory.
 
     First all columns of the input unchanged, then ``prompt``, ``model``, ``sample``, ``expected``, ``answer``, for each scorer its score
-    and ``SCORER_reason`` (why there is none, or what it says beside it), then ``prompt_tokens``, ``completion_tokens``, ``cost_usd``
+    and ``SCORER_reason`` (why there is none, or what it says beside it), behind those of several judges the same of each as
+    ``SCORER:JUDGE``, then ``prompt_tokens``, ``completion_tokens``, ``cost_usd``
     (None: unknown), ``finish_reason``, ``custom_id``, ``status`` and ``error``. A column whose name the input has gets the prefix
     ``score_``. ``expected`` has the type of its column; in a run with rescored answers it is the text that was scored with. A
     row that was skipped has the status ``skipped`` and the reason as its error. Raises ``UsageError`` for a run that is not finished,
@@ -73,7 +74,7 @@ class ScoredTable:
         self._evaluation = evaluation
         self._suite = suite_of(evaluation)
         self._workload = runner.find(evaluation.workload)
-        self._scorers = [scorer.label for scorer in self._suite.scorers]
+        self._scorers = [label for scorer in self._suite.scorers for label in scorer.kept_labels]
         source = Snapshot.open(snapshot_path(runner, self._workload)).schema
         self._expected = _expected_column(self._suite)
         self._is_relabelled = evaluation.derived_from is not None

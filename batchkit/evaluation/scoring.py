@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.datasets.values import text_of
 from batchkit.evaluation.confusion import Confusion, confusion
+from batchkit.evaluation.judge_figures import JudgeFigures
 from batchkit.evaluation.judging import Judgements
 from batchkit.evaluation.scorers import (
     DETAIL_CHARACTERS,
     NO_ANSWER,
-    NO_EXPECTED,
     SCORER_ERROR,
+    AnswerLetter,
     ChoiceScorer,
     Judge,
     Score,
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    #: Scores an answer to a row, by the label under which each score is kept.
+    ScoreRowAnswer = Callable[["RowAnswers", "RequestAnswer"], Mapping[str, Score]]
+
     from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.annotation.row_answers import RowAnswers
     from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.scorers import ScorerBase
     from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation
 
@@ -41,18 +46,19 @@ _LABEL_CHARACTERS = 80
 
 
 class Scored(NamedTuple):
-    """The result of scoring: the number of failed answers, and the confusion matrices by scorer and arm (by prompt and model)."""
+    """The result of scoring: the number of failed answers, confusion matrices by scorer and arm (by prompt and model), and the judges."""
 
     failed: int
     confusions: dict[tuple[str, str, str], Confusion]
+    judges: JudgeFigures
 
 
 class _Labels:
-    """Counts pairs of an expected and an answered label for each scorer of choices and arm."""
+    """Counts pairs of an expected and an answered label for each scorer of choices or letters and arm."""
 
     def __init__(self, suite: Suite) -> None:
         self._suite = suite
-        self._scorers = [scorer for scorer in suite.scorers if isinstance(scorer, ChoiceScorer)]
+        self._scorers = [scorer for scorer in suite.scorers if isinstance(scorer, ChoiceScorer | AnswerLetter)]
         self._pairs: dict[tuple[str, str, str], Counter[tuple[str, str | None]]] = {}
 
     def add(self, row: Mapping[str, Any], answer: RequestAnswer, scores: Mapping[str, Score]) -> None:
@@ -61,9 +67,9 @@ class _Labels:
             score = scores[scorer.label]
             if score.value is None and score.reason != NO_ANSWER:
                 continue
-            column = scorer.expected or self._suite.expected
-            expected = _label(row.get(column or ""))
-            answered = None if score.value is None else expected if score.value == 1 else _label(scorer.given(answer))
+            expected, answered = map(_label, scorer.labels(row, answer, self._suite.expected, score))
+            if expected is None:
+                continue
             pairs = self._pairs.setdefault((scorer.label, answer.prompt, answer.model), Counter())
             pair = (expected, answered)
             pairs[pair if pair in pairs or len(pairs) < _MOST_PAIRS else (expected, None)] += 1
@@ -79,8 +85,8 @@ class _Labels:
         }
 
 
-def _label(value: Any) -> str:
-    return (jsonl.storable_text(text_of(value).strip().casefold()) or "")[:_LABEL_CHARACTERS]
+def _label(text: str | None) -> str | None:
+    return None if text is None else (jsonl.storable_text(text) or "")[:_LABEL_CHARACTERS]
 
 
 def score_answers(
@@ -96,8 +102,10 @@ def score_answers(
     ``relabelled`` has other expected values for some rows: for the text of a row's key the columns that differ. ``advance`` gets the
     number of further scored rows. Raises ``ConfigurationError`` for a function that cannot be imported.
     """
-    scorers = {
-        scorer.label: _judge(runner, evaluation, scorer) if isinstance(scorer, Judge) else scorer.prepared()
+    cluster = suite.dataset.cluster
+    judges = {judge.label: Judgements(runner, evaluation, judge, cluster=cluster) for judge in suite.judges}
+    scorers: dict[str, ScoreRowAnswer] = {
+        scorer.label: judges[scorer.label].scores if isinstance(scorer, Judge) else _scores_by(scorer, suite.expected)
         for scorer in suite.scorers
     }
     rows = read_row_answers(runner, runner.find(evaluation.workload))
@@ -113,26 +121,29 @@ def score_answers(
         found: list[ScoreOf] = []
         for row in chunk:
             for answer in row.answers:
-                scores = {label: _score(score, row.row, answer, suite.expected) for label, score in scorers.items()}
+                scores: dict[str, Score] = {}
+                for label, score in scorers.items():
+                    scores |= _scored(label, score, row, answer)
                 labels.add(row.row, answer, scores)
                 found += [ScoreOf(label, answer.seq, *_stored(score)) for label, score in scores.items()]
         with runner.store.write() as connection:
             evaluations.add_rows(connection, evaluation.id, [_row(row, suite) for row in chunk])
             evaluations.add_scores(connection, evaluation.id, found)
         advance(len(chunk))
-    return Scored(failed, labels.confusions())
+    found_judges = sum((judgements.figures() for judgements in judges.values()), JudgeFigures())
+    return Scored(failed, labels.confusions(), found_judges)
 
 
-def _score(
-    score: Callable[[Mapping[str, Any], RequestAnswer, str | None], Score],
-    row: Mapping[str, Any],
-    answer: RequestAnswer,
-    expected: str | None,
-) -> Score:
+def _scores_by(scorer: ScorerBase, expected: str | None) -> ScoreRowAnswer:
+    score = scorer.prepared()
+    return lambda row, answer: {scorer.label: score(row.row, answer, expected)}
+
+
+def _scored(label: str, score: ScoreRowAnswer, row: RowAnswers, answer: RequestAnswer) -> Mapping[str, Score]:
     try:
-        return score(row, answer, expected)
+        return score(row, answer)
     except Exception as error:  # noqa: BLE001 - no value of one row may end the scoring of the others
-        return Score(None, SCORER_ERROR, f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])
+        return {label: Score(None, SCORER_ERROR, f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])}
 
 
 def _stored(score: Score) -> tuple[float | None, str | None, str | None]:
@@ -162,21 +173,3 @@ def labels_text(row: Mapping[str, Any], suite: Suite) -> str:
 
 def _text(value: Any) -> str | None:
     return None if value is None else jsonl.storable_text(text_of(value)) or ""
-
-
-def _judge(
-    runner: Runner, evaluation: Evaluation, judge: Judge
-) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
-    judgements = Judgements(runner, evaluation, judge)
-
-    def score(row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
-        if not judge.is_judgeable(row):
-            return Score(None, NO_EXPECTED)
-        said = judgements.score(answer.seq)
-        if said is not None:
-            return said
-        if answer.status == "succeeded":
-            return Score(0.0, None, f"the answer has no {judge.field}")
-        return Score(None, NO_ANSWER, answer.error_code or answer.status)
-
-    return score

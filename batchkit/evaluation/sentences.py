@@ -9,10 +9,12 @@ from batchkit import formatting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchkit.evaluation.results import Change, EvaluationSummary, LabelFigures, Scoring
+    from batchkit.evaluation.results import Change, EvaluationSummary, Scoring
 
 _MESSAGE_CHARACTERS = 160
 _LEAST_P = 0.001
+#: The share of the first place in a judge's judgements if the order does not matter.
+_NO_BIAS = 0.5
 
 
 def p_text(p_value: float) -> str:
@@ -20,7 +22,7 @@ def p_text(p_value: float) -> str:
     return "<0.001" if p_value < _LEAST_P else f"{p_value:.3f}"
 
 
-def metric_name(of: Change | Scoring | LabelFigures) -> str:
+def metric_name(of: Change | Scoring) -> str:
     """Return the name of a metric: its scorer, model, prompt if it has a name of its own, and slice."""
     prompt = "" if of.prompt in {"", "prompt"} else f" with {of.prompt}"
     within = getattr(of, "slice", None)
@@ -104,12 +106,21 @@ def of_samples(found: EvaluationSummary) -> Iterator[str]:
         )
 
 
-def of_labels(found: EvaluationSummary) -> Iterator[str]:
-    """Yield precision, recall and F1 of each prompt and model by the scorers of choices, the mean of the classes."""
-    for figures in found.labels:
-        macro, classes = figures.confusion.macro, figures.confusion.classes
-        if len(classes) > 1 and macro.precision is not None and macro.recall is not None and macro.f1 is not None:
-            yield (
-                f"{metric_name(figures)}: precision {macro.precision:.3f}, recall {macro.recall:.3f}, F1 {macro.f1:.3f}"
-                f" (means of {len(classes):,} classes)"
-            )
+def of_judges(found: EvaluationSummary) -> Iterator[str]:
+    """Yield how far several judges agree, and how far the order of two answers decided what a judge said."""
+    for one in found.between_judges:
+        judged = ", ".join(f"{model} {count:,}" for model, count in zip(one.models, one.judged, strict=True))
+        alike = (
+            "" if one.unanimous is None else f" agree on {one.unanimous:.0%} of the answers that two or more judged;"
+        )
+        known = (("Fleiss' kappa", one.fleiss), ("Krippendorff's alpha", one.alpha))
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in known if value is not None) or one.reason or ""
+        yield f"the judges of {one.scorer!r}{alike} {figures}; judged of {formatting.counted(one.answers, 'answer')}: {judged}"
+    for bias in found.judge_biases:
+        preferred = "first" if bias.for_first_low > _NO_BIAS else "second" if bias.for_first_high < _NO_BIAS else ""
+        yield (
+            f"the judge {bias.model} of {bias.scorer!r}: the order decided {bias.changed:.0%} of"
+            f" {formatting.counted(bias.pairs, 'pair')} ({bias.changed_low:.0%} to {bias.changed_high:.0%});"
+            f" the first place got {bias.for_first:.0%} of its judgements ({bias.for_first_low:.0%} to {bias.for_first_high:.0%})"
+            f"{f': it prefers the {preferred} place' if preferred else ''}"
+        )

@@ -15,7 +15,7 @@ from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
 from batchkit.answers.tool_calls import ToolChecks
 from batchkit.errors import UsageError
-from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge, Scorer
+from batchkit.evaluation.scorers import Judge, Scorer, SuiteFacts
 from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers
 from batchkit.files import jsonl
 
@@ -256,6 +256,15 @@ class Suite(_SuitePart):
                 if value is not None and value not in known:
                     there_are = f"there are: {', '.join(known)}" if known else "there are none"
                     yield ("alarms", place, field), f"there is no {field} {value!r}; {there_are}"
+            of = [scorer for scorer in self.scorers if scorer.label == alarm.scorer]
+            arms = [
+                (name, model) for name in names for model in self.models if alarm.concerns(alarm.scorer, name, model)
+            ]
+            if of and arms and not any(of[0].concerns(*arm) for arm in arms):
+                yield (
+                    ("alarms", place),
+                    f"{alarm.scorer!r} has no scores of these answers: it compares others with them",
+                )
             if alarm.slice is not None and alarm.baseline != "against":
                 yield (
                     ("alarms", place, "baseline"),
@@ -271,7 +280,8 @@ class Suite(_SuitePart):
             yield where, f"{scorer.kind} compares with a column: name it in `expected`"
         if scorer.needs_format is not None and self.answers.rules().format != scorer.needs_format:
             yield where, f"{scorer.kind} needs `answers: {{format: {scorer.needs_format}}}`"
-        for inner, problem in scorer.contradictions():
+        within = SuiteFacts(self.models, tuple(self.prompts), self.samples, tuple(labels))
+        for inner, problem in (*scorer.contradictions(), *scorer.contradictions_within(within)):
             yield (*where, *inner), problem
         if isinstance(scorer, Judge):
             rules = scorer.answers.rules()
@@ -298,7 +308,8 @@ class Suite(_SuitePart):
         for where, column in named:
             if column is not None and column not in columns:
                 yield where, f"the table has no column {column!r}; it has: {', '.join(columns)}"
-        taken = [column for column in columns if column in JUDGE_COLUMNS]
-        if taken and self.judges:
-            place = self.scorers.index(self.judges[0])
-            yield ("scorers", place), f"the table's column {taken[0]!r} has the name of a judge's column: rename it"
+        for judge in self.judges:
+            for column in judge.columns_beside:
+                if column in columns:
+                    where = ("scorers", self.scorers.index(judge))
+                    yield where, f"the table's column {column!r} has the name of a judge's column: rename it"

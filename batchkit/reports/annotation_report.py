@@ -13,6 +13,7 @@ from batchkit.annotation.totals import annotators, totals_of_rows
 from batchkit.annotation.voting import Voting, label_text
 from batchkit.files import jsonl
 from batchkit.reports import charts
+from batchkit.reports.grid import Grid
 from batchkit.reports.text import Cut, cut
 from batchkit.reports.views import Counted, Counts
 from batchkit.stats.gold import GoldReport, NumberGoldReport
@@ -34,17 +35,6 @@ _MOST_VALUES = 12
 _MOST_CLASSES = 20
 _TEXT_BYTES = 6_000
 _NAME_BYTES = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A table of texts: the first column names the line."""
-
-    title: str
-    caption: str
-    columns: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from batchkit.reports.views import Figure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from batchkit.evaluation.results import Change, EvaluationSummary, Metric, Scoring
+    from batchkit.evaluation.results import Change, EvaluationSummary, LabelFigures, Metric, Scoring
     from batchkit.store.evaluations import Arm
 
 _SENTENCE_BYTES = 400
@@ -148,7 +148,7 @@ def _best(metrics: Sequence[Metric]) -> Figure:
     return Figure(brief(best.scorer), score_text(best.mean), f"{arm_name(best)}{of}")
 
 
-def arm_name(of: Metric | Change | Scoring | Arm) -> str:
+def arm_name(of: Metric | Change | Scoring | LabelFigures | Arm) -> str:
     """Return the model, with the name of the prompt if it has one of its own."""
     return brief(of.model if of.prompt in {"", "prompt"} else f"{of.prompt}, {of.model}")
 

@@ -12,6 +12,7 @@ from batchkit.datasets.values import text_of
 from batchkit.evaluation import sentences
 from batchkit.evaluation.results import scored_rows
 from batchkit.reports import charts, evaluation_headline
+from batchkit.reports.evaluation_grids import judge_grids, label_grids
 from batchkit.reports.evaluation_headline import arm_name, brief, score_text
 from batchkit.reports.evaluation_trend import trends
 from batchkit.reports.rows import rows_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
     from batchkit.models import Workload
     from batchkit.reports.evaluation_trend import Trends
+    from batchkit.reports.grid import Grid
     from batchkit.reports.headline import Headline
     from batchkit.reports.rows import ShownRow
     from batchkit.reports.views import Counts, Figure
@@ -115,6 +117,8 @@ class EvaluationView:
     kinds: tuple[Counts, ...]
     trends: Trends | None
     judges: tuple[JudgeLine, ...]
+    labels: tuple[Grid, ...]
+    about_judges: tuple[Grid, ...]
     notes: tuple[str, ...]
 
 
@@ -137,7 +141,7 @@ def evaluation_view(
         changed=tuple(evaluation_headline.changed(summary, cut_answers)),
         facts_line=_facts_line(summary),
         figures=tuple(evaluation_headline.figures(summary)),
-        metrics=tuple(_metrics(summary.metrics)),
+        metrics=tuple(_metrics(summary)),
         comparison=_comparison(summary),
         compared_slices=_compared_slices(summary),
         slices=tuple(_slices(summary.metrics)),
@@ -154,6 +158,8 @@ def evaluation_view(
             )
             for judge in summary.judge_agreement
         ),
+        labels=label_grids(summary),
+        about_judges=tuple(judge_grids(summary)),
         notes=tuple(
             cut(note, _EXPECTED_BYTES).text
             for note in (
@@ -236,13 +242,13 @@ def _facts_line(summary: EvaluationSummary) -> str:
     return text
 
 
-def _metrics(metrics: Sequence[Metric]) -> list[Estimates]:
+def _metrics(summary: EvaluationSummary) -> list[Estimates]:
     """Return the metrics over all rows, a table for each scorer."""
-    overall = [metric for metric in metrics if metric.slice is None]
+    overall = [metric for metric in summary.metrics if metric.slice is None]
     return [
         _estimates(
-            list(group),
-            title=_title(scorer, overall),
+            own := list(group),
+            title=_title(brief(summary.metric_of(scorer)), own),
             first=("Prompt and model",),
             cells=lambda metric: (arm_name(metric),),
         )
@@ -250,12 +256,11 @@ def _metrics(metrics: Sequence[Metric]) -> list[Estimates]:
     ]
 
 
-def _title(scorer: str, overall: Sequence[Metric]) -> str:
-    own = [metric for metric in overall if metric.scorer == scorer]
+def _title(name: str, own: Sequence[Metric]) -> str:
     best = max(own, key=lambda metric: metric.mean)
     if len(own) == 1:
-        return f"{brief(scorer)}: {score_text(best.mean)} for {arm_name(best)}"
-    return f"{brief(scorer)}: highest for {arm_name(best)}, {score_text(best.mean)}"
+        return f"{name}: {score_text(best.mean)} for {arm_name(best)}"
+    return f"{name}: highest for {arm_name(best)}, {score_text(best.mean)}"
 
 
 def _slices(metrics: Sequence[Metric]) -> list[Estimates]:

@@ -8,10 +8,10 @@ import pytest
 
 from batchkit.emulator.faults import answers
 from batchkit.evaluation import runs
+from batchkit.evaluation.judge_figures import JudgeAgreement
 from batchkit.evaluation.results import (
     Change,
     EvaluationSummary,
-    JudgeAgreement,
     Metric,
     ScoredRow,
     scored_rows,

@@ -13,6 +13,7 @@ from rich.text import Text
 from batchkit import formatting
 from batchkit.api.outcomes import RunReport
 from batchkit.cli.render import conclusion, console, exits, outcome
+from batchkit.cli.render.evaluated_labels import labels_table
 from batchkit.cli.render.machine import SCHEMA_VERSION
 from batchkit.datasets.values import text_of
 from batchkit.evaluation import sentences
@@ -47,6 +48,9 @@ def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bo
         console.show(out, metrics_table(found))
     if found.changes:
         console.show(out, changes_table(found))
+    labels = labels_table(found)
+    if labels is not None:
+        console.show(out, labels)
     console.tell(out, last_words(found, report.fallen_rows, report=report.page))
     return code
 
@@ -85,7 +89,7 @@ def metrics_table(found: EvaluationSummary) -> Table:
     table = _table(found.run, found.metrics, "rows of")
     for column in ("rows", "mean", "95 %", *(("unscored",) if has_unscored else ())):
         table.add_column(column, justify="right", no_wrap=True)
-    name = _namer(found.metrics)
+    name = _namer(found, found.metrics)
     for metric in found.metrics:
         numbers = [f"{metric.count:,}", f"{metric.mean:.3f}", f"{metric.low:.3f} - {metric.high:.3f}"]
         if has_unscored:
@@ -102,7 +106,7 @@ def changes_table(found: EvaluationSummary) -> Table:
     table = _table(f"compared with {found.previous}{again}", shown, *(("rows of",) if moved else ()))
     for column in ("before", "after", "change", "fell", "rose", "p"):
         table.add_column(column, justify="right", no_wrap=True)
-    name = _namer(shown)
+    name = _namer(found, shown)
     for change in shown:
         style = "bold red" if change.is_alarm else ""
         within = (Text(change.slice or "all"),) if moved else ()
@@ -123,14 +127,14 @@ def _has_prompts(shown: Sequence[Metric | Change]) -> bool:
     return len({entry.prompt for entry in shown}) > 1
 
 
-def _namer(shown: Sequence[Metric | Change]) -> Callable[[Metric | Change], tuple[Text, ...]]:
+def _namer(found: EvaluationSummary, shown: Sequence[Metric | Change]) -> Callable[[Metric | Change], tuple[Text, ...]]:
     """Return a function that names a line: scorer, prompt if there are several, and model, without its maker if that is enough."""
     short = formatting.short_models(entry.model for entry in shown)
     has_prompts = _has_prompts(shown)
 
     def name(entry: Metric | Change) -> tuple[Text, ...]:
         prompt = (Text(entry.prompt),) if has_prompts else ()
-        return Text(entry.scorer), *prompt, Text(short[entry.model])
+        return Text(found.metric_of(entry.scorer)), *prompt, Text(short[entry.model])
 
     return name
 
@@ -165,7 +169,6 @@ def first_words(found: EvaluationSummary) -> Iterator[Text]:
 
 def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
     """Return the result of the run, line by line."""
-    yield from map(Text, sentences.of_labels(found))
     yield from map(Text, sentences.between_arms(found))
     yield from map(Text, sentences.of_samples(found))
     for agreed in found.judge_agreement:
@@ -174,6 +177,7 @@ def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: 
             f"the judge {agreed.scorer!r} says what people said of {agreed.same:.0%} of"
             f" {formatting.counted(agreed.rows, 'answer')} ({agreed.low:.0%} to {agreed.high:.0%}); {kappa}"
         )
+    yield from map(Text, sentences.of_judges(found))
     if flips:
         yield Text("rows that fell:")
     for row in flips:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from batchkit import formatting
-from batchkit.cli.render import annotated, console, exits
+from batchkit.cli.render import annotated, console, exits, priced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,17 +29,20 @@ def show(preview: SuitePreview, terminal: Terminal) -> int:
 def _for_machines(preview: SuitePreview) -> dict[str, Any]:
     return {
         **annotated.preview_for_machines(preview.requests),
-        "judgements": preview.judgements,
+        "judgements": {judge.scorer: judge.requests for judge in preview.judges},
+        "judges": {judge.scorer: priced.estimate_for_machines(judge.estimate) for judge in preview.judges},
         "findable_falls": [fall._asdict() for fall in preview.findable],
     }
 
 
 def _lines(preview: SuitePreview) -> Iterator[Text]:
     yield from annotated.preview_lines(preview.requests)
-    for judge, count in preview.judgements.items():
+    for judge in preview.judges:
+        yield Text()
         yield Text(
-            f"the judge {judge!r} asks up to {formatting.counted(count, 'request')} more, which are not in this estimate"
+            f"the judge {judge.scorer!r}: up to {formatting.counted(judge.requests, 'request')} more", style="bold"
         )
+        yield from map(Text, priced.estimate_lines(judge.estimate))
     rows = formatting.counted(preview.requests.rows, "row")
     yield Text()
     yield Text(f"the smallest fall that {rows} can find, with a chance of 80 % and of 95 %:", style="bold")

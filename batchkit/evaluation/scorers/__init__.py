@@ -19,17 +19,15 @@ from batchkit.evaluation.scorers.base import (
     Reduction,
     Score,
     ScorerBase,
+    SuiteFacts,
     pick,
 )
 from batchkit.evaluation.scorers.documents import JsonEqual, JsonFields, SchemaValid
 from batchkit.evaluation.scorers.judge import (
-    JUDGE_COLUMNS,
     JUDGED,
-    MODEL_ANSWER,
-    MODEL_NAME,
-    PROMPT_NAME,
     Human,
     Judge,
+    Opponent,
 )
 from batchkit.evaluation.scorers.letters import AnswerLetter
 from batchkit.evaluation.scorers.normalising import normalised
@@ -51,12 +49,8 @@ from batchkit.evaluation.scorers.user_functions import Python
 __all__ = [
     "DETAIL_CHARACTERS",
     "JUDGED",
-    "JUDGE_COLUMNS",
-    "MODEL_ANSWER",
-    "MODEL_NAME",
     "NO_ANSWER",
     "NO_EXPECTED",
-    "PROMPT_NAME",
     "REGEX_CHARACTERS",
     "SCORER_ERROR",
     "AnswerLetter",
@@ -70,6 +64,7 @@ __all__ = [
     "Judge",
     "Normalised",
     "Number",
+    "Opponent",
     "Python",
     "Reduction",
     "Regex",
@@ -78,6 +73,7 @@ __all__ = [
     "Scorer",
     "ScorerBase",
     "Similarity",
+    "SuiteFacts",
     "TokenF1",
     "ToolCall",
     "normalised",

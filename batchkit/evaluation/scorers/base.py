@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
     from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.files.checked_yaml import Place
@@ -79,10 +80,20 @@ def wrong(message: str) -> Score:
     return Score(0.0, None, message[:DETAIL_CHARACTERS])
 
 
+class SuiteFacts(NamedTuple):
+    """What a scorer must know of its suite: its models, its prompts by name (none for a single one), its samples, the labels of all scorers."""
+
+    models: tuple[str, ...]
+    prompts: tuple[str, ...]
+    samples: int
+    labels: tuple[str, ...]
+
+
 class ScorerBase(BaseModel):
     """The fields of all scorers: a name (by default the kind), the column of the expected value, the part of the answer.
 
-    ``reduce`` makes one score of those of a row's samples.
+    ``reduce`` makes one score of those of a row's samples; with ``any``, ``k`` is the number of samples of which one must be right
+    (see ``reducers``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -97,11 +108,18 @@ class ScorerBase(BaseModel):
     expected: str | None = None
     field: str | None = None
     reduce: Reduction = "mean"
+    k: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _k_is_of_any(self) -> Self:
+        if self.k is not None and self.reduce != "any":
+            raise ValueError("`k` belongs to `reduce: any`: the chance that one of k samples is right")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_unused(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = written(self)
-        for name in {"reduce", *self.later_fields}:
+        for name in {"reduce", "k", *self.later_fields}:
             if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
                 fields.pop(name, None)
         return fields
@@ -109,11 +127,33 @@ class ScorerBase(BaseModel):
     @property
     def label(self) -> str:
         """The scorer's name in metrics."""
-        return self.name or self.kind
+        return self.name or (self.kind if self.k is None else f"pass@{self.k}")
+
+    @property
+    def kept_labels(self) -> tuple[str, ...]:
+        """The names under which scores are kept: the label, and after it those of several judges."""
+        return (self.label,)
+
+    def pass_at(self, samples: int) -> str | None:
+        """Return the field's name of the metric, ``pass@k``, of ``samples`` samples of each row; None for another metric."""
+        is_of_several = self.k is not None or samples > 1
+        return f"pass@{self.k or samples}" if self.reduce == "any" and is_of_several else None
+
+    def concerns(self, prompt: str, model: str) -> bool:  # noqa: ARG002 - a scorer of pairs gives those no score that it compares with
+        """Whether the scorer scores the answers of a prompt and a model."""
+        return True
 
     def contradictions(self) -> Iterator[tuple[Place, str]]:
         """Yield what keeps the scorer from running, each with its place in the scorer. It may import and run the user's code."""
         yield from ()
+
+    def contradictions_within(self, suite: SuiteFacts) -> Iterator[tuple[Place, str]]:
+        """Yield what keeps the scorer from running in a suite, each with its place in the scorer."""
+        if self.k is not None and self.k > suite.samples:
+            yield (
+                ("k",),
+                f"pass@{self.k} needs {self.k} samples of each row, and `samples` of the suite is {suite.samples}",
+            )
 
     def columns(self) -> Iterator[tuple[Place, str]]:
         """Yield the columns that the scorer names, each with its place in the scorer."""

@@ -146,11 +146,12 @@ class AnswerLetter(ScorerBase):
         return LetterReader(self.letters)
 
     def _score(self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:
-        if (missing := no_answer(answer)) is not None:
-            return missing
+        # A row that nobody labelled has no score, whatever became of its request.
         truth = self._truth(row, expected)
         if not truth.exists:
             return Score(None, NO_EXPECTED)
+        if (missing := no_answer(answer)) is not None:
+            return missing
         given = self._given(answer)
         if not given.exists:
             return wrong(f"the answer has no {self.field}")
@@ -164,6 +165,13 @@ class AnswerLetter(ScorerBase):
         if stated.letter is None:
             return wrong(stated.problem)
         return Score(float(stated.letter == wanted), None, stated.letter)
+
+    def labels(
+        self, row: Mapping[str, Any], _answer: RequestAnswer, expected: str | None, score: Score
+    ) -> tuple[str | None, str | None]:
+        """Return the expected and the stated letter of an answer with this score; None where there is none."""
+        stated = score.detail if score.value is not None and score.detail in tuple(self.letters) else None
+        return self._expected_letter(self._truth(row, expected).value, self._choices(row)), stated
 
     def _choices(self, row: Mapping[str, Any]) -> list[str]:
         values = [row.get(column) for column in self.options]

@@ -83,9 +83,23 @@ class ChoiceScorer(ScorerBase):
             raise ValueError("the choices must differ in more than case and space, and none may be empty")
         return self
 
-    def given(self, answer: RequestAnswer) -> Any:
-        """Return what is compared of a successful answer; None if it does not have it."""
-        return self._given(answer).value
+    def labels(
+        self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None, score: Score
+    ) -> tuple[str | None, str | None]:
+        """Return the expected and the answered label of an answer with this score; None where there is none.
+
+        A label is one of the ``choices``; without them it is the text, in small letters and without the blanks around it.
+        """
+        wanted = self._label(self._truth(row, expected).value)
+        if score.value is None:
+            return wanted, None
+        return wanted, wanted if score.value == 1 else self._label(self._given(answer).value)
+
+    def _label(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        text = text_of(value)
+        return self._known.find(text) if self.choices else text.strip().casefold()
 
     @cached_property
     def _known(self) -> Choices:
