@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SuitePreview:
-    """The requests of a suite and about what they cost; what its rows can find; and how many judgements come on top, by judge."""
+    """The requests of a suite and about what they cost; what its rows can find; and how many judgements come on top, by judge.
+
+    ``left_out`` are the rows that are not asked, as they serve as examples.
+    """
 
     requests: Preview
     findable: tuple[FindableFall, ...]
     judgements: dict[str, int]
+    left_out: int = 0
 
 
 def preview_suite(
@@ -44,12 +48,11 @@ def preview_suite(
 
     found = settings or load_settings()
     file = part.of(load_suite(suite))
-    table = runs.check_suite(file)
-    recipe = file.suite.recipe(table=table.name, table_digest=table.digest())
+    asked = runs.check_suite(file)
     with counting(mode.observer, "rendering the rows") as advance:
         shown = preview(
-            table,
-            recipe,
+            asked.table,
+            asked.recipe,
             max_line_bytes=longest_request(found, options),
             name=file.suite.name,
             folder=Path(file.suite.folder),
@@ -66,4 +69,5 @@ def preview_suite(
             with store.read() as connection:
                 baselines.check_named(connection, file.suite)
                 falls = findable_falls(file.suite, shown.rows, connection)
-    return SuitePreview(shown, falls, {judge.label: shown.requests for judge in file.suite.judges})
+    left_out = 0 if asked.examples is None else asked.examples.left_out
+    return SuitePreview(shown, falls, {judge.label: shown.requests for judge in file.suite.judges}, left_out)

@@ -184,7 +184,9 @@ def write_scored_table(
 
 def dataset_files(suite: Suite) -> Iterator[Path]:
     """Yield the files of a suite's dataset; nothing for a query."""
-    for part in suite.table_parts() if suite.dataset.query is None else ():
+    for part in suite.table_parts():
+        if "://" in part:
+            continue
         path = Path(part)
         if path.is_dir():
             yield from path.iterdir()

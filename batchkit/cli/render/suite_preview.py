@@ -8,6 +8,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render import annotated, console, exits
+from batchkit.evaluation.suite_examples import left_out_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ def _for_machines(preview: SuitePreview) -> dict[str, Any]:
     return {
         **annotated.preview_for_machines(preview.requests),
         "judgements": preview.judgements,
+        "left_out_as_examples": preview.left_out,
         "findable_falls": [fall._asdict() for fall in preview.findable],
     }
 
@@ -40,6 +42,8 @@ def _lines(preview: SuitePreview) -> Iterator[Text]:
         yield Text(
             f"the judge {judge!r} asks up to {formatting.counted(count, 'request')} more, which are not in this estimate"
         )
+    if preview.left_out:
+        yield Text(left_out_note(preview.left_out))
     rows = formatting.counted(preview.requests.rows, "row")
     yield Text()
     yield Text(f"the smallest fall that {rows} can find, with a chance of 80 % and of 95 %:", style="bold")
