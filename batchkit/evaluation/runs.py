@@ -176,7 +176,7 @@ def conclude(
         failed_answers=scored.failed,
         labels=label_figures(scored.confusions),
         table_digest=digest,
-        notes=(*examples_note(suite.examples), *notes, *comparison.uncompared),
+        notes=(*notes, *comparison.uncompared, *examples_note(suite.examples)),
         rescored=None if comparison.rescored is None else comparison.rescored.name,
         differences=comparison.differences,
         scorings=measured.scorings,

@@ -83,7 +83,8 @@ class Dataset(_Rows):
             return given
         made = {"key": DATASET_KEY, "cluster": DATASET_CLUSTER}
         for name in _OF_EACH:
-            if given.get(name) not in {None, made.get(name)} and given.get(name) != ():
+            # A stored suite has the names of the columns that are made, and the others without a value.
+            if given.get(name) and given[name] != made.get(name):
                 raise ValueError(f"`{name}` belongs to each of the datasets")
         parts = [part for part in given["datasets"] if isinstance(part, dict)]
         return {**given, **{name: made[name] for name in made if any(part.get(name) for part in parts)}}
