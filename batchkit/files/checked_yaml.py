@@ -89,16 +89,33 @@ def read_yaml(path: Path, *, what: str, example: str) -> tuple[YamlFile, list[Fl
     ``what`` names such a file in errors ("a suite"), ``example`` is the beginning of one. Raises ``InputInvalid`` with the place,
     and ``InputUnreadable``.
     """
+    root, document, repeated = _parsed(path, what)
+    if root is None or not isinstance(document, dict):
+        raise invalid([Flaw(str(path), 1, f"{what} is a mapping: {example}")])
+    return YamlFile(path, root, document), repeated
+
+
+def read_yaml_value(path: Path, *, what: str) -> Any:
+    """Return the value of a file, whatever it is. Raises ``InputInvalid``, for repeated keys too, and ``InputUnreadable``."""
+    _, document, repeated = _parsed(path, what)
+    if repeated:
+        raise invalid(repeated)
+    return document
+
+
+def _parsed(path: Path, what: str) -> tuple[yaml.Node | None, Any, list[Flaw]]:
     text = _text_of(path, what)
     try:
         loader = yaml.SafeLoader(text)
         # Marks name the file that they are in: a document may have parts of several.
         loader.name = str(path)
         root = loader.get_single_node()
-        if root is not None:
-            _check_size(root)
-            repeated = _repeated_keys(root)
-            document = loader.construct_document(root)
+        if root is None:
+            return None, None, []
+        _check_size(root)
+        # First, as the construction writes out merged keys.
+        repeated = _repeated_keys(root)
+        return root, loader.construct_document(root), repeated
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or str(error)
@@ -109,9 +126,6 @@ def read_yaml(path: Path, *, what: str, example: str) -> tuple[YamlFile, list[Fl
     except (ArithmeticError, ValueError) as error:
         # A number of thousands of digits, a day that does not exist.
         raise invalid([Flaw(str(path), 1, f"not valid YAML: {error}")]) from None
-    if root is None or not isinstance(document, dict):
-        raise invalid([Flaw(str(path), 1, f"{what} is a mapping: {example}")])
-    return YamlFile(path, root, document), repeated
 
 
 def _text_of(path: Path, what: str) -> str:
