@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from batchkit.errors import UsageError
@@ -14,10 +15,11 @@ from batchkit.evaluation.promptfoo.prompts import model_of
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from batchkit.evaluation.promptfoo.reading import Source
+    from batchkit.files.checked_yaml import Place
 
 _MOST_TESTS: Final = 100_000
 #: promptfoo.dev/docs/configuration/test-cases: `[not-]type[(threshold)][: value]`; anything else is the expected text.
@@ -62,16 +64,31 @@ class ImportedTest:
 @dataclass(frozen=True, slots=True)
 class _Default:
     variables: Mapping[str, Any]
-    assertions: tuple[Mapping[str, Any], ...]
+    assertions: tuple[tuple[Mapping[str, Any], str], ...]
     model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """A test as it is written, its place for people, and those of its assertions."""
+
+    test: Mapping[str, Any]
+    where: str
+    where_assertion: Callable[[int], str]
+
+    def assertions(self) -> list[tuple[Mapping[str, Any], str]]:
+        """Return the assertions with their places."""
+        given = self.test.get("assert")
+        listed = given if isinstance(given, list) else []
+        return [(_mapping(one), self.where_assertion(n)) for n, one in enumerate(listed) if isinstance(one, dict)]
 
 
 def read_tests(source: Source) -> list[ImportedTest]:
     """Return the tests, one for each combination of variables with several values. Raises ``InputInvalid`` if there are none."""
     found: list[ImportedTest] = []
     default = _default(source)
-    for raw, where in _raw_tests(source):
-        for test in _test(source, raw, where, default):
+    for raw in _raw_tests(source):
+        for test in _test(source, raw, default):
             if len(found) == _MOST_TESTS:
                 raise UsageError(f"{source.path} has more than {_MOST_TESTS:,} tests", hint="import a part of it")
             found.append(test)
@@ -83,31 +100,41 @@ def read_tests(source: Source) -> list[ImportedTest]:
 
 
 def _default(source: Source) -> _Default:
-    given = source.document.get("defaultTest")
+    given, where = source.document.get("defaultTest"), source.where(("defaultTest",))
     if isinstance(given, str):
-        paths = source.files(given, source.where(("defaultTest",)))
-        given = source.value(paths[0]) if paths else None
-    test = given if isinstance(given, dict) else {}
-    _note_other_keys(source, test, source.where(("defaultTest",)))
-    return _Default(_mapping(test.get("vars")), tuple(_mappings(test.get("assert"))), _grader(test))
+        paths = source.files(given, where)
+        raw = _of_other_file(_mapping(source.value(paths[0]) if paths else None), where)
+    else:
+        raw = _Raw(_mapping(given), where, lambda nth: source.where(("defaultTest", "assert", nth)))
+    _note_other_keys(source, raw.test, where)
+    return _Default(_mapping(raw.test.get("vars")), tuple(raw.assertions()), _grader(raw.test))
 
 
-def _raw_tests(source: Source) -> Iterator[tuple[dict[str, Any], str]]:
+def _raw_tests(source: Source) -> Iterator[_Raw]:
     given = source.document.get("tests")
     listed = given if isinstance(given, list) else [] if given is None else [given]
     for number, entry in enumerate(listed):
-        where = source.where(("tests", number) if isinstance(given, list) else ("tests",))
+        place: Place = ("tests", number) if isinstance(given, list) else ("tests",)
+        where = source.where(place)
         reference = entry.get("path") if isinstance(entry, dict) and "vars" not in entry else entry
         if isinstance(reference, str):
             for path in source.files(reference, where):
                 yield from _of_file(source, path)
         elif isinstance(entry, dict):
-            yield entry, where
+            yield _Raw(entry, where, partial(_where_assertion, source, place))
         else:
             source.notes.add(where, "this is no test")
 
 
-def _of_file(source: Source, path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def _where_assertion(source: Source, place: Place, nth: int) -> str:
+    return source.where((*place, "assert", nth))
+
+
+def _of_other_file(test: Mapping[str, Any], where: str) -> _Raw:
+    return _Raw(test, where, lambda _nth: where)
+
+
+def _of_file(source: Source, path: Path) -> Iterator[_Raw]:
     suffix = path.suffix.lower()
     if suffix in {".csv", ".tsv"}:
         yield from _of_csv(source, path)
@@ -116,14 +143,14 @@ def _of_file(source: Source, path: Path) -> Iterator[tuple[dict[str, Any], str]]
         for number, entry in enumerate(value if isinstance(value, list) else [value], 1):
             where = f"{path.name}, test {number:,}"
             if isinstance(entry, dict):
-                yield entry, where
+                yield _of_other_file(entry, where)
             else:
                 source.notes.add(where, "this is no test")
     else:
         source.notes.add(str(path.name), "tests are read from .csv, .yaml, .json and .jsonl files only")
 
 
-def _of_csv(source: Source, path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def _of_csv(source: Source, path: Path) -> Iterator[_Raw]:
     reader = csv.DictReader(
         io.StringIO(source.text(path), newline=""), delimiter="\t" if path.suffix == ".tsv" else ","
     )
@@ -145,7 +172,7 @@ def _of_csv(source: Source, path: Path) -> Iterator[tuple[dict[str, Any], str]]:
                     source.notes.add(where, f"the column {name} has no counterpart")
             if threshold:
                 test["threshold"] = threshold
-            yield test, where
+            yield _of_other_file(test, where)
     except csv.Error as error:
         raise UsageError(f"{path}: not CSV: {error}", hint="correct it, or leave it out") from None
 
@@ -162,23 +189,24 @@ def _of_cell(text: str, metric: str | None) -> dict[str, Any]:
     return {"type": (match[1] or "") + kind, "value": value, "threshold": match[3], "metric": metric}
 
 
-def _test(source: Source, raw: Mapping[str, Any], where: str, default: _Default) -> Iterator[ImportedTest]:
-    _note_other_keys(source, raw, where)
-    given = raw.get("vars")
+def _test(source: Source, raw: _Raw, default: _Default) -> Iterator[ImportedTest]:
+    where = raw.where
+    _note_other_keys(source, raw.test, where)
+    given = raw.test.get("vars")
     if isinstance(given, str):
         paths = source.files(given, where)
         given = source.value(paths[0]) if paths else None
     variables = {**default.variables, **_mapping(given)}
     choices = {name: _values(source, value, where) for name, value in variables.items()}
-    model = _grader(raw) or default.model
-    description = raw.get("description")
+    model = _grader(raw.test) or default.model
+    description = raw.test.get("description")
     # Those of all tests first: so they have the same place among the assertions of each.
-    asserted = [*default.assertions, *_mappings(raw.get("assert"))]
+    asserted = [*default.assertions, *raw.assertions()]
     for values in itertools.product(*choices.values()):
         own = dict(zip(choices, values, strict=True))
         test = ImportedTest(own, description=description if isinstance(description, str) else None)
-        for one in asserted:
-            test.assertions += _assertions(source, one, own, where, model)
+        for one, place in asserted:
+            test.assertions += _assertions(source, one, own, place, model)
         yield test
 
 

@@ -28,17 +28,19 @@ class Notes:
     """What has no counterpart, or another meaning, with the place where it stands; what many places share is said once."""
 
     def __init__(self) -> None:
-        self._places: dict[str, list[str]] = {}
+        self._places: dict[str, dict[str, None]] = {}
 
     def add(self, where: str, text: str) -> None:
         """Add a sentence about a place."""
-        self._places.setdefault(printable(text, _NOTE_CHARACTERS), []).append(printable(where, _NOTE_CHARACTERS))
+        places = self._places.setdefault(printable(text, _NOTE_CHARACTERS), {})
+        places[printable(where, _NOTE_CHARACTERS)] = None
 
     def lines(self) -> list[str]:
         """Return the sentences, each on one line."""
         shown = list(self._places.items())
         lines = [
-            f"{places[0]}: {text}" + (f" (also in {counted(len(places) - 1, 'other place')})" if places[1:] else "")
+            f"{next(iter(places))}: {text}"
+            + (f" (also in {counted(len(places) - 1, 'other place')})" if len(places) > 1 else "")
             for text, places in shown[:_MOST_NOTES]
         ]
         rest = len(shown) - len(lines)
