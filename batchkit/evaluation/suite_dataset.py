@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from batchkit.files.checked_yaml import Place
 
@@ -27,6 +27,11 @@ def as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def parts_of(path: Sequence[str], folder: str) -> list[str]:
+    """Return the parts of a table's address, with relative paths of files from ``folder``."""
+    return [part if "://" in part else str(Path(folder) / part) for part in path]
+
+
 class _Rows(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +43,7 @@ class _Rows(BaseModel):
 
     def parts(self, folder: str) -> list[str]:
         """Return the parts of the table's address, with relative paths of files from ``folder``."""
-        return [word if "://" in word else str(Path(folder) / word) for word in self.path]
+        return parts_of(self.path, folder)
 
 
 def _named(value: Any) -> Any:

@@ -10,6 +10,7 @@ import yaml
 
 from batchkit.errors import InputInvalid, InputUnreadable
 from batchkit.files.checked_yaml import YamlFile, read_yaml
+from batchkit.files.outputs import are_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,8 @@ def read_suite(path: Path) -> tuple[YamlFile, list[InputProblem]]:
     """
     reading = _Reading()
     file = _read(path, (), reading)
-    return file, reading.flaws
+    # A file that is included twice has the same mistakes twice.
+    return file, list(dict.fromkeys(reading.flaws))
 
 
 def _read(path: Path, including: tuple[Path, ...], reading: _Reading) -> YamlFile:
@@ -68,17 +70,13 @@ def _included(
     file: YamlFile, place: tuple[str | int, ...], name: Any, including: tuple[Path, ...], reading: _Reading
 ) -> YamlFile | None:
     """Return an included file with its paths as seen from the folder of ``file``; None if it cannot be read, which is noted."""
-    if not isinstance(name, str) or not name:
-        reading.flaws.append(file.flaw(place, "include: name a YAML file"))
+    if reading.files > _MOST_FILES:
+        return None  # it is noted
+    refusal = _refusal(file, name, including, reading)
+    if refusal is not None:
+        reading.flaws.append(file.flaw(place, f"include: {refusal}"))
         return None
     path = file.path.parent / name
-    if any(path.resolve() == other.resolve() for other in including):
-        chain = " -> ".join(map(str, (*including, path)))
-        reading.flaws.append(file.flaw(place, f"include: the files include each other in a circle: {chain}"))
-        return None
-    if reading.files >= _MOST_FILES:
-        reading.flaws.append(file.flaw(place, f"include: a suite includes at most {_MOST_FILES} files"))
-        return None
     try:
         found = _read(path, including, reading)
     except InputUnreadable as error:
@@ -89,6 +87,19 @@ def _included(
         return None
     folder = os.path.dirname(name)  # noqa: PTH120 - the text of the path, which may be absolute or not
     return replace(found, document=_seen_from(found.document, folder)) if folder else found
+
+
+def _refusal(file: YamlFile, name: Any, including: tuple[Path, ...], reading: _Reading) -> str | None:
+    """Return why a file is not read; None if it is."""
+    if not isinstance(name, str) or not name:
+        return "name a YAML file"
+    path = file.path.parent / name
+    if any(are_same(path, other) for other in including):
+        return f"the files include each other in a circle: {' -> '.join(map(str, (*including, path)))}"
+    if reading.files == _MOST_FILES:
+        reading.files += 1
+        return f"a suite includes at most {_MOST_FILES} files"
+    return None
 
 
 def _without(file: YamlFile, names: set[str]) -> YamlFile:

@@ -17,7 +17,7 @@ from batchkit.datasets.table import Table, check_same_columns
 from batchkit.datasets.values import text_of
 from batchkit.errors import UsageError
 from batchkit.evaluation.sampling import chosen_rows
-from batchkit.evaluation.suite_dataset import DATASET, DATASET_CLUSTER, DATASET_KEY
+from batchkit.evaluation.suite_dataset import DATASET, DATASET_CLUSTER, DATASET_KEY, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,8 +188,7 @@ def _recipe_with_examples(suite: Suite, recipe: Recipe) -> Recipe:
     if examples.rows:
         table: Table = _Listed(examples.rows)
     else:
-        parts = [word if "://" in word else str(Path(suite.folder) / word) for word in examples.path]
-        table = open_table(parts, separator=examples.separator)
+        table = open_table(parts_of(examples.path, suite.folder), separator=examples.separator)
     columns = dict(examples.columns)
     if suite.expected in table.columns:
         columns.setdefault("answer", suite.expected)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batchkit.evaluation.promptfoo.reading import Source
     from batchkit.files.checked_yaml import Place
 
-_MOST_TESTS: Final = 100_000
+_MOST_TESTS: Final = 10_000
 #: promptfoo.dev/docs/configuration/test-cases: `[not-]type[(threshold)][: value]`; anything else is the expected text.
 _EXPECTED: Final = re.compile(r"(not-)?([a-z][a-z0-9-]*)(?:\((\d*\.?\d+)\))?\s*(?::\s*(.*))?", re.DOTALL)
 _CSV_TYPES: Final = frozenset(
