@@ -145,7 +145,7 @@ def test_the_files_that_readmes_show_are_read_by_the_program():
     """The scenario is valid, and the suite is the one that the three nights run."""
     (scenario,) = blocks(TEXTS["batchkit/emulator/README.md"], "toml")
     parse_scenario(tomllib.loads(scenario.text), "README.md")
-    (suite,) = blocks(TEXTS["batchkit/evaluation/README.md"], "yaml")
+    suite, *_ = blocks(TEXTS["batchkit/evaluation/README.md"], "yaml")
     assert suite.text == (ROOT / "tests" / "data" / "nightly" / "reviews.yaml").read_text()
 
 

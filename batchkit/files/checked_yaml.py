@@ -136,9 +136,11 @@ def _text_of(path: Path, what: str) -> str:
         if len(content) > _MOST_BYTES:
             raise InputUnreadable(path, f"is larger than {_MOST_BYTES // 1_000_000} MB", hint)
         return content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputUnreadable(path, f"cannot be read: {reason}", hint) from error
+    except UnicodeDecodeError as error:
+        raise InputUnreadable(path, "cannot be read: not UTF-8", hint) from error
+    except (OSError, ValueError) as error:
+        # No file system has a name with a zero byte.
+        raise InputUnreadable(path, f"cannot be read: {getattr(error, 'strerror', None) or error}", hint) from error
 
 
 def _check_size(root: yaml.Node) -> None:

@@ -121,6 +121,7 @@ def test_every_mistake_names_its_own_file_and_line(tmp_path):
         ({"own": "include: [nowhere.yaml]\n"}, "own.yaml:1:11: include: nowhere.yaml: cannot be read: No such file or directory"),
         ({"own": "include: [a.yaml]\n", "a": "- x\n"}, "a.yaml:1:1: a suite is a mapping: `name: ...`, `dataset: ...`, `models: ...`"),
         ({"own": "include: [a.yaml]\n", "a": "x: [\n"}, "a.yaml:2:1: not valid YAML: "),
+        ({"own": 'include: "a\\0b"\n'}, "own.yaml:1:10: include: "),
         ({"own": "include: 3\n"}, "own.yaml:1:10: include: name a YAML file, or a list of them"),
         ({"own": "include: [[a]]\n"}, "own.yaml:1:11: include: name a YAML file"),
         ({"own": "include: [a.yaml]\n", "a": "folder: /tmp\n"}, "a.yaml:1:1: there is no key 'folder'"),

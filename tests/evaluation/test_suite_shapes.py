@@ -13,7 +13,9 @@ from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.files import jsonl
 from tests.evaluation.support import REVIEWS, drive, means, night, write_reviews, write_suite
+from tests.readmes import ROOT, blocks
 
+EVALUATE = ROOT / "batchkit" / "evaluation" / "README.md"
 PROMPT = 'prompt: "Is this review positive or negative? {{ text }}"'
 CHAT = """messages:
   - {role: system, content: "You read {{ language }}."}
@@ -315,3 +317,21 @@ def test_kept_answers_are_scored_again_when_the_suite_has_other_datasets(tmp_pat
     now = load_suite(write_suite(tmp_path, REVIEWS.replace(DATASET, TWO))).suite
     derived = rescoring.rescore(runner, origin, file.suite, now)
     assert derived.finished_at is not None
+
+
+def test_the_suite_of_the_readme_asks_what_it_says(tmp_path):
+    """Its second suite, with the files that it names."""
+    header, rows = "id,text,category,label\n", "a,good,garden,positive\nb,bad,office,negative\n"
+    for name, text in {
+        "reviews.csv": header + rows,
+        "old/reviews.csv": header + "a,so so,garden,negative\n",
+        "labelled.csv": "text,category,label\ngood,garden,positive\nawful,office,negative\n",
+        "parts/scorers.yaml": REVIEWS[REVIEWS.index("answers:") :].replace("slices: [language]\n", ""),
+        "readme.yaml": blocks(EVALUATE.read_text(), "yaml")[1].text,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    sent = rendered(load_suite(tmp_path / "readme.yaml"))
+    assert list(sent) == ["reviews.b:gpt-oss-20b:1", "old-shop.a:gpt-oss-20b:1"]
+    said = [message["content"] for message in sent["reviews.b:gpt-oss-20b:1"]["messages"]]
+    assert (said[0], len(said)) == ("You label reviews of a shop for the office.", 6)
