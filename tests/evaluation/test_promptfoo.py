@@ -207,6 +207,7 @@ STRANGE = [
     "prompts: {1: 2}\nproviders: [[a]]\ntests: 3",
     "prompts: [[1], {role: [x]}, null]\nproviders: {a: b}\ntests: [[], null, {vars: [1]}]",
     "prompts: ['{{a}}']\nproviders: [m]\ntests: [{vars: {a: !!binary aGk=, 2: !!set {x}}, assert: {type: 1}}]",
+    f"prompts: ['{{{{a}}}}']\nproviders: [m]\ntests: [{{vars: {{a: 1{'0' * 400}}}}}]",
     "prompts: ['{{a}}']\nproviders: [m]\ntests: [{vars: {a: .nan}, assert: [{type: [1]}, 3, {type: is-json, value: '{'}]}]",
     "prompts: ['{{a}}']\nproviders: [{id: m, config: [1], prompts: x}]\ntests: [{vars: {a: 2024-01-01}, assert: [{type: regex, value: '('}]}]",
     "prompts: [\"file://\\0x\"]\nproviders: [m]\ntests: ['file://..']\ndefaultTest: [1]\nevaluateOptions: 3",

@@ -22,6 +22,7 @@ _MOST_FILES: Final = 1_000
 _MOST_NOTES: Final = 100
 _NOTE_CHARACTERS: Final = 300
 _FILE: Final = "file://"
+_TOO_LARGE: Final = 2**63
 
 
 class Notes:
@@ -139,9 +140,11 @@ class Source:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of YAML as JSON could hold it: keys are texts, a set is a list of its members, bytes are a text."""
+    """Return a value of YAML as JSON could hold it: keys are texts, a set is a list, bytes and endless numbers are texts."""
     if isinstance(value, dict):
         return {str(name): _plain(member) for name, member in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [_plain(member) for member in value]
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        return str(value)
     return value.decode(errors="replace") if isinstance(value, bytes) else value
