@@ -53,17 +53,17 @@ class PromptMessages(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: str | None = None
-    user: str | None = Field(default=None, min_length=1)
+    user: str = ""
     prefill: str | None = None
     messages: tuple[Turn, ...] = ()
 
     @model_validator(mode="after")
     def _is_a_question(self) -> Self:
         if not self.messages:
-            if self.user is None:
-                raise ValueError("the key 'user' is missing: the question")
+            if not self.user:
+                raise ValueError("there is no question: the key 'user' is missing or empty")
             return self
-        if self.user is not None or self.system is not None or self.prefill is not None:
+        if self.user or self.system is not None or self.prefill is not None:
             raise ValueError("`messages` are the whole chat: leave out `system`, `user` and `prefill`")
         roles = [turn.role for turn in self.messages]
         if roles[-1:] != ["user"] and roles[-2:] != ["user", "assistant"]:
@@ -75,7 +75,7 @@ class PromptMessages(BaseModel):
     def named(self, name: str) -> Prompt:
         """Return the prompt of a recipe."""
         if not self.messages:
-            return Prompt(name=name, system=self.system, user=self.user or "", prefill=self.prefill)
+            return Prompt(name=name, system=self.system, user=self.user, prefill=self.prefill)
         turns = list(self.messages)
         prefill = turns.pop().content if turns[-1].role == "assistant" else None
         user = turns.pop().content

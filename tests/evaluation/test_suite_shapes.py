@@ -86,7 +86,8 @@ def test_a_chat_is_sent_as_it_is_written_and_may_be_one_of_several_prompts(tmp_p
         ("messages: [{role: user, content: x, nane: y}]", "there is no key 'nane'"),
         ("mesages: [{role: user, content: x}]", "there is no key 'mesages'; did you mean 'messages'?"),
         ("prompt: {messages: [{role: user, content: x}], system: y}", "`messages` are the whole chat"),
-        ("prompt: {system: y}", "the key 'user' is missing"),
+        ("prompt: {system: y}", "there is no question: the key 'user' is missing or empty"),
+        ("prompt: ''", "there is no question"),
     ],
 )
 def test_a_chat_that_cannot_be_asked_is_refused_with_its_line(tmp_path, given, said):
@@ -124,6 +125,7 @@ def test_rows_of_a_suite_and_of_a_table_are_shown_as_examples_and_not_asked(tmp_
     drawn = suite_of(tmp_path, REVIEWS + "examples: {path: reviews.csv, count: 2, examples_seed: 3}\n")
     asked = runs.check_suite(drawn)
     assert sum(batch.num_rows for batch in asked.table.batches()) == 2
+    assert asked.examples is not None
     assert asked.examples.left_out == 2
     assert len(asked.recipe.examples) == 2
     plain = REVIEWS.replace("schema: {type", "choices: [positive, negative]\n#").replace(
