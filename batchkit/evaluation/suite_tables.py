@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -121,7 +122,7 @@ class CombinedTable(Table):
 class WithoutExamples(Table):
     """The rows of a table whose question is not that of an example: an example would tell the answer.
 
-    ``left_out`` counts the other rows, once all have been read.
+    ``left_out`` counts the others among the rows that have been read last, also by ``head``.
     """
 
     def __init__(self, table: Table, recipe: Recipe) -> None:
@@ -129,21 +130,25 @@ class WithoutExamples(Table):
         self._table = table
         self._questions = frozenset(example.user for example in recipe.examples)
         self._prompt = Template(recipe.prompts[0].user, table.columns, title="prompt")
-        self.left_out = 0
+        # A copy with fewer rows counts in the same place.
+        self._counts: Counter[bool] = Counter()
+
+    @property
+    def left_out(self) -> int:
+        """The number of rows that are left out."""
+        return self._counts[False]
 
     def _find_schema(self) -> pa.Schema:
         return self._table.schema
 
     def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
         columns = sorted(self._prompt.columns)
-        left_out = kept = 0
+        self._counts.clear()
         for batch in self._table.batches(rows=rows):
             is_asked = [self._is_asked(row) for row in rows_of(batch.select(columns))]
-            left_out += is_asked.count(False)
-            kept += is_asked.count(True)
+            self._counts.update(is_asked)
             yield batch.filter(pa.array(is_asked, pa.bool_()))
-        self.left_out = left_out
-        if left_out and not kept:
+        if self._counts[False] and not self._counts[True]:
             raise UsageError(
                 f"every row of {self.name} serves as an example, so none is left to ask about",
                 hint="take fewer examples, or those of another table",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchkit.annotation.render import Renderer
+from batchkit.api.evaluations import PartOfRows
 from batchkit.datasets import rows_of
 from batchkit.errors import InputInvalid, UsageError
 from batchkit.evaluation import baselines, rescoring, runs
@@ -128,6 +129,11 @@ def test_rows_of_a_suite_and_of_a_table_are_shown_as_examples_and_not_asked(tmp_
     assert asked.examples is not None
     assert asked.examples.left_out == 2
     assert len(asked.recipe.examples) == 2
+    part = PartOfRows(limit=1).of(suite_of(tmp_path, REVIEWS + LISTED.replace("number 2", "number 0")))
+    asked = runs.check_suite(part)
+    assert sum(batch.num_rows for batch in asked.table.head(1).batches()) == 1
+    assert asked.examples is not None
+    assert asked.examples.left_out == 1
     plain = REVIEWS.replace("schema: {type", "choices: [positive, negative]\n#").replace(
         "field: label", "missing_field"
     )
