@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from batchkit.datasets import Table
 
 ANSWER: Final = "answer"
+RENAMING: Final = "--gold LABEL=COLUMN names another"
 _NOT_TEXT: Final = frozenset({"integer", "number", "boolean", "array", "object", "null"})
 
 
@@ -26,11 +27,13 @@ class WrongLabel(ValueError):
 class LabelledRows:
     """Reads the answers in the rows of ``table`` as a model would write them.
 
-    ``columns`` maps the answer (``answer``) or its properties to columns of other names. Raises ``UsageError``, with ``option``, for a
-    table that lacks a column of the answer.
+    ``columns`` maps the answer (``answer``) or its properties to columns of other names, as ``renaming`` says in errors. Raises
+    ``UsageError``, with ``option``, for a table that lacks a column of the answer.
     """
 
-    def __init__(self, recipe: Recipe, table: Table, columns: Mapping[str, str], *, option: str) -> None:
+    def __init__(
+        self, recipe: Recipe, table: Table, columns: Mapping[str, str], *, option: str, renaming: str = RENAMING
+    ) -> None:
         schema = recipe.rules.json_schema or {}
         properties = schema.get("properties") if recipe.rules.format == "json" else None
         self._properties: dict[str, Any] = properties if isinstance(properties, dict) else {}
@@ -41,7 +44,7 @@ class LabelledRows:
             if part not in self._names:
                 raise UsageError(
                     f"{option}: {table.name} has no column {named.get(part, part)!r} with the labels",
-                    hint=f"its columns are: {', '.join(table.columns)}; --gold LABEL=COLUMN names another",
+                    hint=f"its columns are: {', '.join(table.columns)}; {renaming}",
                 )
         self._check = AnswerCheck(recipe.answer_rules({}))
 

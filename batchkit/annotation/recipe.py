@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from batchkit.annotation.parameters import Audio, Parameters
 from batchkit.answers.rules import AnswerRules
@@ -22,19 +22,38 @@ RowPolicy = Literal["error", "skip"]
 _NO_REQUEST = AnswerRules().model_dump(include={"tries", "max_tokens_cap", "model_caps"})
 
 
+class Turn(BaseModel):
+    """A message of a chat as a template."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
 class Prompt(BaseModel):
     """The messages of one request as Jinja2 templates over the row's columns.
 
-    ``user`` may be empty: then there is no user message (a guard model can check an assistant's message alone). ``prefill`` is the
-    beginning of the answer (console.groq.com/docs/prefilling), or the message that a guard model checks.
+    ``turns`` stand between the system message and the user's. ``user`` may be empty: then there is no user message (a guard model
+    can check an assistant's message alone). ``prefill`` is the beginning of the answer (console.groq.com/docs/prefilling), or the
+    message that a guard model checks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "prompt"
     system: str | None = None
+    turns: tuple[Turn, ...] = ()
     user: str = ""
     prefill: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = written(self)
+        if not self.turns:
+            # Runs store the digest of all fields, which must not change with a field that they do not use.
+            fields.pop("turns", None)
+        return fields
 
 
 class Example(BaseModel):

@@ -7,11 +7,9 @@ the command line.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from batchkit.annotation.parameters import Parameters
@@ -21,6 +19,7 @@ from batchkit.answers.rules import Pattern
 from batchkit.answers.schemas import ClosedSchema
 from batchkit.errors import UsageError
 from batchkit.files.checked_yaml import invalid, read_yaml
+from batchkit.files.yaml_text import yaml_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 RecipeKind = Literal["annotate", "transcribe", "moderate"]
 #: The keys that define the answer; only one of them may be used.
 ANSWER_KEYS = ("schema", "choices", "pattern", "number", "tools")
-_LINE_WIDTH = 120
-#: Line ends and marks that a YAML reader changes unless they are escaped.
-_OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 
 
 def _listed(value: Any) -> Any:
@@ -138,23 +134,6 @@ _MODELS: dict[RecipeKind, type[_TableRecipe]] = {
 }
 
 
-class _RecipeDumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, which are easy to edit, and no aliases."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the name is the library's
-        return True
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = "|" if "\n" in text else None
-    if _OTHER_BREAKS.search(text):
-        style = '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_RecipeDumper.add_representer(str, _represent_text)
-
-
 def read_recipe_file(path: Path, kind: RecipeKind) -> dict[str, Any]:
     """Return the keyword arguments of a recipe file, with ``parameters`` as ``Parameters`` and a schema's file as its content.
 
@@ -198,8 +177,7 @@ def recipe_text(keywords: Mapping[str, Any], kind: RecipeKind) -> str:
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         raise UsageError(f"{'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}") from None
-    content = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    return str(yaml.dump(content, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH))
+    return yaml_text(recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True))
 
 
 def _given(recipe: BaseModel) -> dict[str, Any]:

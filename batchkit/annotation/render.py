@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit.annotation.audio import InvalidAudio, NoAudio, audio_body, endpoint_of
 from batchkit.annotation.conversations import InvalidConversation, NoConversation, conversation
@@ -82,8 +82,20 @@ def is_blank(value: Any) -> bool:
     return not isinstance(value, (list, dict)) and not text_of(value).strip()
 
 
+class _Texts(NamedTuple):
+    """The rendered messages of a prompt: the ``turns`` before the question, and the other texts ``by_role``."""
+
+    turns: list[dict[str, str]]
+    by_role: dict[str, str]
+
+    @property
+    def bytes_of_utf8(self) -> int:
+        """The length of all texts."""
+        return sum(len(text.encode()) for text in (*self.by_role.values(), *(turn["content"] for turn in self.turns)))
+
+
 class _Messages:
-    """The messages of one prompt, checked against the columns; ``texts`` are its templates by role.
+    """The messages of one prompt, checked against the columns; ``texts`` are its templates by role, beside the ``turns``.
 
     With ``is_about_text`` a row whose columns are all empty is refused.
     """
@@ -97,19 +109,28 @@ class _Messages:
             for role, text in given.items()
             if text is not None
         }
-        self.columns = {column for template in self.texts.values() for column in template.columns}
+        self.turns = [
+            (turn.role, Template(turn.content, columns, title=f"message {number}{of_which}"))
+            for number, turn in enumerate(prompt.turns, 1 if prompt.system is None else 2)
+        ]
+        templates = (*self.texts.values(), *(template for _, template in self.turns))
+        self.columns = {column for template in templates for column in template.columns}
         self._is_about_text = is_about_text and bool(self.columns)
 
-    def render(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """Return each message's text by its role. Raises ``Unrendered``, also for a message that is empty."""
+    def render(self, row: Mapping[str, Any]) -> _Texts:
+        """Return the messages' texts. Raises ``Unrendered``, also for a message that is empty."""
         if self._is_about_text and all(is_blank(row[column]) for column in self.columns):
             are = "is" if len(self.columns) == 1 else "are"
             raise _NothingToAsk(f"{' and '.join(sorted(self.columns))} {are} empty, so the row has no question")
-        rendered = {role: template.render(row) for role, template in self.texts.items()}
-        for role, text in rendered.items():
-            if not text.strip():
-                raise _NothingToAsk(f"the {self.texts[role].title} is empty")
-        return rendered
+        turns = [{"role": role, "content": _filled(template, row)} for role, template in self.turns]
+        return _Texts(turns, {role: _filled(template, row) for role, template in self.texts.items()})
+
+
+def _filled(template: Template, row: Mapping[str, Any]) -> str:
+    text = template.render(row)
+    if not text.strip():
+        raise _NothingToAsk(f"the {template.title} is empty")
+    return text
 
 
 class Renderer:
@@ -200,16 +221,16 @@ class Renderer:
 
     def _chats(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         texts = [messages.render(row) for messages in self._prompts]
-        before = self._conversation(row)
+        said = self._conversation(row)
         parts: list[dict[str, Any]] = []
         if self.recipe.images:
-            text_bytes = max(sum(len(text.encode()) for text in texts_of.values()) for texts_of in texts)
+            text_bytes = max(texts_of.bytes_of_utf8 for texts_of in texts)
             fixed = max(
                 len(jsonl.dumps(body)) + len(instruction or "") for made in self._requests for body, instruction in made
             )
             parts = self._images.parts(row, other_bytes=2 * text_bytes + fixed + _LINE_BYTES)
         return [
-            {**body, "messages": _messages(texts_of, instruction, [*before, *self._examples(texts_of)], parts)}
+            {**body, "messages": _messages(texts_of.by_role, instruction, self._before(said, texts_of), parts)}
             for texts_of, made in zip(texts, self._requests, strict=True)
             for body, instruction in made
         ]
@@ -222,6 +243,10 @@ class Renderer:
         if said[-1]["role"] != "user" and any(not prompt.user for prompt in self.recipe.prompts):
             raise InvalidConversation("the last message is not the user's, and there is no --prompt after it")
         return said
+
+    def _before(self, said: list[dict[str, str]], texts: _Texts) -> list[dict[str, str]]:
+        """Return what stands between the system message and the question."""
+        return [*said, *self._examples(texts.by_role), *texts.turns]
 
     def _examples(self, texts: Mapping[str, str]) -> Iterator[dict[str, str]]:
         """Yield the messages of the examples for a question."""

@@ -183,7 +183,7 @@ def _drive_workloads(
     from batchkit.evaluation import runs  # noqa: PLC0415 - an extra
 
     with counting(mode.observer, "rendering the rows") as advance:
-        workload = runs.next_workload(runner, evaluation, options=options, advance=advance)
+        workload = runs.next_workload(runner, evaluation, options=options, advance=advance, note=mode.observer.note)
     while workload is not None:
         progress = drive_from(runner, runner.progress(workload.id), until, mode)
         if not progress.is_finished:

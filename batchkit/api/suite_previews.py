@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SuitePreview:
-    """The requests of a suite and about what they cost; what its rows can find; and what its judges cost on top."""
+    """The requests of a suite and about what they cost; what its rows can find; and what its judges cost on top.
+
+    ``left_out`` are the rows that are not asked, as they serve as examples.
+    """
 
     requests: Preview
     findable: tuple[FindableFall, ...]
     judges: tuple[JudgeEstimate, ...]
+    left_out: int = 0
 
 
 def preview_suite(
@@ -48,16 +52,15 @@ def preview_suite(
 
     found = settings or load_settings()
     file = part.of(load_suite(suite))
-    table = runs.check_suite(file, found.dialect)
-    recipe = file.suite.recipe(table=table.name, table_digest=table.digest())
+    asked = runs.check_suite(file, found.dialect)
 
-    def earlier(asked: Recipe) -> tuple[dict[str, Earlier], list[str]] | None:
-        return existing.read_if_possible(found, partial(earlier_workloads, recipe=asked))
+    def earlier(recipe: Recipe) -> tuple[dict[str, Earlier], list[str]] | None:
+        return existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe))
 
     with counting(mode.observer, "rendering the rows") as advance:
         shown = preview(
-            table,
-            recipe,
+            asked.table,
+            asked.recipe,
             dialect=found.dialect,
             max_line_bytes=longest_request(found, options),
             name=file.suite.name,
@@ -78,5 +81,15 @@ def preview_suite(
     judges = []
     for judge in file.suite.judges:
         with counting(mode.observer, f"rendering the questions to {judge.label}") as advance:
-            judges.append(judge_estimate(judge, file.suite, table, shown.estimate, earlier=earlier, advance=advance))
-    return SuitePreview(shown, falls, tuple(judges))
+            estimate = judge_estimate(
+                judge,
+                file.suite,
+                asked.table,
+                shown.estimate,
+                dialect=found.dialect,
+                earlier=earlier,
+                advance=advance,
+            )
+            judges.append(estimate)
+    left_out = 0 if asked.examples is None else asked.examples.left_out
+    return SuitePreview(shown, falls, tuple(judges), left_out)

@@ -67,7 +67,9 @@ def compare(
         rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
     pairing = Pairing(rows, earlier_rows, is_same_table=is_same_table)
     rows_differ = row_differences(rows, earlier_rows, pairing)
-    differences = list(described(suite, then, rows_differ))
+    digests, earlier = ({arm.prompt: arm.prompt_digest for arm in run.arms} for run in (evaluation, previous))
+    same_prompts = all(earlier.get(name, digest) == digest for name, digest in digests.items())
+    differences = list(described(suite, then, rows_differ, same_prompts=same_prompts))
     scorers = changed_scorers(suite, then)
     incomparable: dict[str, str] = {}
     rescored = None

@@ -76,10 +76,19 @@ def row_differences(rows: Rows, earlier: Rows, pairing: Pairing) -> RowDifferenc
     return RowDifferences(paired, len(rows.keys) - paired, len(earlier.keys) - paired, relabelled, edited, can_pair)
 
 
-def described(now: Suite, then: Suite, rows: RowDifferences) -> Iterator[str]:
-    """Yield a sentence for each difference between two runs."""
+def described(now: Suite, then: Suite, rows: RowDifferences, *, same_prompts: bool = True) -> Iterator[str]:
+    """Yield a sentence for each difference between two runs.
+
+    ``same_prompts`` is whether they recorded the same digests of the prompts that both have, which include the content of examples.
+    """
+    datasets, earlier = ([rows.name for rows in suite.dataset.datasets] for suite in (now, then))
+    yield from _names("dataset", datasets, earlier)
     yield from _of_rows(rows)
     yield from _of_prompts(now, then)
+    if now.examples != then.examples:
+        yield "the examples changed"
+    elif now.examples is not None and now.named_prompts == then.named_prompts and not same_prompts:
+        yield "the rows of the examples changed"
     yield from _names("model", now.models, then.models)
     yield from _of_parameters(now, then)
     if now.answers != then.answers:
@@ -112,15 +121,11 @@ def _of_rows(rows: RowDifferences) -> Iterator[str]:
 
 
 def _of_prompts(now: Suite, then: Suite) -> Iterator[str]:
-    today, earlier = _prompts(now), _prompts(then)
+    today, earlier = now.named_prompts, then.named_prompts
     yield from _names("prompt", tuple(today), tuple(earlier))
     for name, prompt in today.items():
         if name in earlier and prompt != earlier[name]:
             yield f"the prompt {name!r} changed" if len(today) > 1 else "the prompt changed"
-
-
-def _prompts(suite: Suite) -> dict[str, Any]:
-    return {"prompt": suite.prompt} if suite.prompt is not None else dict(suite.prompts)
 
 
 def _names(what: str, now: Sequence[str], then: Sequence[str]) -> Iterator[str]:

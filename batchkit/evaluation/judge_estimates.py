@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from batchkit import preflight
 from batchkit.annotation.estimate import Estimate, estimate
-from batchkit.annotation.pricing import price
+from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.annotation.render import Renderer, RowProblem
 from batchkit.datasets import rows_of
 from batchkit.evaluation.judging import judge_recipe
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from batchkit.datasets import Table
     from batchkit.evaluation.scorers import Judge
     from batchkit.evaluation.suite import Suite
+    from batchkit.provider.dialect import Dialect
 
 #: Stands for an answer that is not there yet: a prompt of nothing but empty texts would be refused.
 _ANSWER: Final = "x"
@@ -50,6 +51,7 @@ def judge_estimate(
     table: Table,
     answers: Estimate,
     *,
+    dialect: Dialect,
     earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> JudgeEstimate:
@@ -59,7 +61,7 @@ def judge_estimate(
     ``estimate.earlier_workloads`` does, or None; ``advance`` gets the number of further rows.
     """
     recipe = judge_recipe(judge)
-    renderer = Renderer(recipe, (*table.columns, *judge.columns_beside))
+    renderer = Renderer(recipe, (*table.columns, *judge.columns_beside), dialect=dialect)
     shown = _shown(judge, suite)
     shares = {model: ModelShare() for model in judge.models}
     taken = table if suite.dataset.limit is None else table.head(suite.dataset.limit)
@@ -71,9 +73,10 @@ def judge_estimate(
                 rows += 1
                 _add(shares, renderer, _row(judge, row), number, shown.requests)
         advance(batch.num_rows)
-    known = estimate(shares, *(earlier(recipe) or ({}, [])))
+    pricing = pricing_of(dialect.name)
+    known = estimate(shares, pricing, *(earlier(recipe) or ({}, [])))
     least, most = _answer_tokens(answers, shown, rows)
-    models = tuple(_with_answers(one, least, most) for one in known.models)
+    models = tuple(_with_answers(one, least, most, pricing) for one in known.models)
     return JudgeEstimate(judge.label, shown.requests * rows * len(judge.models), replace(known, models=models))
 
 
@@ -125,12 +128,12 @@ def _answer_tokens(answers: Estimate, shown: _Shown, rows: int) -> tuple[float, 
     return least, most if is_limited else None
 
 
-def _with_answers(one: ModelEstimate, least: float, most: float | None) -> ModelEstimate:
+def _with_answers(one: ModelEstimate, least: float, most: float | None, pricing: Pricing) -> ModelEstimate:
     fewest = one.prompt_tokens + round(least)
     is_bounded = most is not None and one.most_out is not None
     return replace(
         one,
         prompt_tokens=fewest,
-        least_usd=price(one.model, fewest, one.least_out),
-        most_usd=price(one.model, one.prompt_tokens + round(most or 0), one.most_out or 0) if is_bounded else None,
+        least_usd=pricing.price(one.model, fewest, one.least_out),
+        most_usd=pricing.price(one.model, one.prompt_tokens + round(most or 0), one.most_out or 0) if is_bounded else None,
     )

@@ -78,7 +78,7 @@ def findable_falls(suite: Suite, rows: int, connection: Connection | None) -> tu
 
 
 def _prompts(suite: Suite) -> tuple[str, ...]:
-    return ("prompt",) if suite.prompt is not None else tuple(suite.prompts)
+    return tuple(suite.named_prompts)
 
 
 def _findable(

@@ -9,13 +9,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.workload_from_table import snapshot_path
-from batchkit.datasets import Snapshot, open_table, rows_of
+from batchkit.datasets import Snapshot, rows_of
 from batchkit.datasets.values import text_of
 from batchkit.errors import BatchkitError, WorkloadConflict
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, pass_at
 from batchkit.evaluation.scoring import labels_text, score_answers
 from batchkit.evaluation.suite import Suite
+from batchkit.evaluation.suite_tables import open_dataset
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 
@@ -146,7 +147,7 @@ def todays_labels(runner: Runner, origin: Evaluation, suite: Suite) -> Labels:
     with runner.store.read() as connection:
         known = {row.key: row.labels for row in evaluations.rows_of(connection, origin.id) if row.key is not None}
     found: Labels = {}
-    table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
+    table = open_dataset(suite)
     columns = list(dict.fromkeys((key, *suite.label_columns)))
     for batch in table.batches():
         for row in rows_of(batch.select(columns)):
@@ -159,7 +160,7 @@ def todays_labels(runner: Runner, origin: Evaluation, suite: Suite) -> Labels:
 def _suite(then: Suite, now: Suite, without: Collection[str]) -> Suite:
     """Return a suite that asks what ``then`` asked and scores as ``now`` does."""
     scorers = tuple(scorer for scorer in now.scorers if scorer.label not in without)
-    asked = {"prompt": then.prompt, "prompts": then.prompts, "models": then.models, "samples": then.samples}
+    asked = {name: getattr(then, name) for name in ("prompt", "prompts", "examples", "models", "samples")}
     return now.model_copy(update={**asked, "scorers": scorers, "alarms": ()})
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import Renderer
 from batchkit.annotation.workload_from_table import ensure_workload
-from batchkit.datasets import open_table
 from batchkit.engine.announcements import EvaluationEnd
 from batchkit.errors import UsageError, WorkloadConflict
 from batchkit.evaluation import baselines
@@ -29,10 +28,11 @@ from batchkit.evaluation.judging import (
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, pass_at, summary
-from batchkit.evaluation.sampling import chosen_rows
 from batchkit.evaluation.scorers import Judge
 from batchkit.evaluation.scoring import score_answers
 from batchkit.evaluation.suite import Suite
+from batchkit.evaluation.suite_examples import examples_note, left_out_note
+from batchkit.evaluation.suite_tables import asked_rows, open_dataset
 from batchkit.evaluation.verdict import verdict_of
 from batchkit.files import jsonl
 from batchkit.store import evaluations
@@ -41,9 +41,10 @@ from batchkit.store.evaluations import Arm
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from batchkit.datasets import Table
+    from batchkit.annotation.recipe import Recipe
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite_file import SuiteFile
+    from batchkit.evaluation.suite_tables import AskedRows
     from batchkit.models import Workload
     from batchkit.provider.dialect import Dialect
     from batchkit.steps.split import SplitOptions
@@ -77,10 +78,10 @@ def begin(
         baselines.named(runner, wanted)
     if found is not None:
         return found
-    check_suite(file, runner.settings.dialect)
+    asked = check_suite(file, runner.settings.dialect)
     check_models({*suite.models, *(model for judge in suite.judges for model in judge.models)})
     for _ in range(_TRIES):
-        begun = _begin(runner, suite, name, scheduled_for, is_partial=is_partial)
+        begun = _begin(runner, suite, asked.recipe, name, scheduled_for, is_partial=is_partial)
         if begun is not None:
             return begun
         # Another process stored a run first; it may be the same one.
@@ -90,18 +91,18 @@ def begin(
     raise WorkloadConflict(f"no run of {suite.name!r} can be begun: its next name is taken", hint="name it with --run")
 
 
-def check_suite(file: SuiteFile, dialect: Dialect) -> Table:
-    """Check that the table has the columns that a suite names, and that every scorer can work; returns the table.
+def check_suite(file: SuiteFile, dialect: Dialect) -> AskedRows:
+    """Check that the table has the columns that a suite names, and that every scorer can work; returns what is asked.
 
     Raises ``InputInvalid`` and ``UsageError``.
     """
     suite = file.suite
-    table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
-    complaint = file.complaint(suite.unknown_columns(table.columns))
+    columns = open_dataset(suite).columns
+    complaint = file.complaint(suite.unknown_columns(columns))
     if complaint is not None:
         raise complaint
-    _check_scorers(suite, table.columns, dialect)
-    return chosen_rows(table, suite)
+    _check_scorers(suite, columns, dialect)
+    return asked_rows(suite)
 
 
 def next_workload(
@@ -110,15 +111,17 @@ def next_workload(
     *,
     options: SplitOptions | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
+    note: Callable[[str], None] = lambda _text: None,
 ) -> Workload | None:
     """Return the workload that must be driven next, created if it does not exist; None when all are finished.
 
+    ``note`` gets a sentence about rows that are left out because they serve as examples.
     Raises as ``ensure_workload``; a run whose requests cannot be made is deleted.
     """
     suite = suite_of(evaluation)
     main = runner.known(evaluation.workload)
     if main is None or main.request_count is None:
-        main = _make_main(runner, evaluation, suite, options, advance)
+        main = _make_main(runner, evaluation, suite, options, advance=advance, note=note)
     _check_is_ours(evaluation, main)
     if not runner.progress(main.id).is_finished:
         return main
@@ -172,7 +175,7 @@ def conclude(
         failed_answers=scored.failed,
         labels=label_figures(scored.confusions),
         table_digest=digest,
-        notes=(*notes, *comparison.uncompared),
+        notes=(*notes, *comparison.uncompared, *examples_note(suite.examples)),
         rescored=None if comparison.rescored is None else comparison.rescored.name,
         differences=comparison.differences,
         scorings=measured.scorings,
@@ -307,12 +310,15 @@ def _check_scorers(suite: Suite, columns: tuple[str, ...], dialect: Dialect) -> 
 
 
 def _begin(
-    runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None, *, is_partial: bool
+    runner: Runner, suite: Suite, recipe: Recipe, name: str | None, scheduled_for: float | None, *, is_partial: bool
 ) -> Evaluation | None:
     if name is None and scheduled_for is not None:
         name = f"{suite.name}-{datetime.fromtimestamp(scheduled_for, UTC):%Y%m%dT%H%M%SZ}"
-    recipe = suite.recipe(table="", table_digest="")
-    digests = [hashlib.sha256(jsonl.dumps(prompt.model_dump(mode="json"))).hexdigest() for prompt in recipe.prompts]
+    shown = [example.model_dump(mode="json") for example in recipe.examples]
+    digests = [
+        hashlib.sha256(b"".join(map(jsonl.dumps, (prompt.model_dump(mode="json"), *shown)))).hexdigest()
+        for prompt in recipe.prompts
+    ]
     arms = [
         Arm(prompt.name, digest, model)
         for prompt, digest in zip(recipe.prompts, digests, strict=True)
@@ -339,16 +345,16 @@ def _make_main(
     evaluation: Evaluation,
     suite: Suite,
     options: SplitOptions | None,
+    *,
     advance: Callable[[int], None],
+    note: Callable[[str], None],
 ) -> Workload:
     try:
-        whole = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
-        table = chosen_rows(whole, suite)
-        recipe = suite.recipe(table=table.name, table_digest=table.digest())
-        return ensure_workload(
+        asked = asked_rows(suite)
+        workload = ensure_workload(
             runner,
-            table,
-            recipe,
+            asked.table,
+            asked.recipe,
             name=evaluation.workload,
             options=within_run(evaluation, options),
             folder=Path(suite.folder),
@@ -358,6 +364,9 @@ def _make_main(
         with runner.store.write() as connection:
             evaluations.forget(connection, evaluation.id)
         raise
+    if asked.examples is not None:
+        note(left_out_note(asked.examples.left_out))
+    return workload
 
 
 def _check_is_ours(evaluation: Evaluation, main: Workload) -> None:
@@ -371,4 +380,5 @@ def _check_is_ours(evaluation: Evaluation, main: Workload) -> None:
 def _table_digest(runner: Runner, evaluation: Evaluation, suite: Suite) -> str:
     """Return the digest of the table; empty for a query, whose text does not identify its rows."""
     recipe = runner.find(evaluation.workload).recipe
-    return load_recipe(recipe).table_digest if recipe is not None and suite.dataset.query is None else ""
+    has_query = any(rows.query is not None for rows in suite.dataset.tables)
+    return load_recipe(recipe).table_digest if recipe is not None and not has_query else ""

@@ -16,6 +16,7 @@ from batchkit.datasets.metadata import with_columns
 from batchkit.datasets.values import text_of
 from batchkit.errors import UsageError
 from batchkit.evaluation.runs import suite_of
+from batchkit.evaluation.suite_dataset import parts_of
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 from batchkit.store.outputs import OutputTable
@@ -185,8 +186,11 @@ def write_scored_table(
 
 
 def dataset_files(suite: Suite) -> Iterator[Path]:
-    """Yield the files of a suite's dataset; nothing for a query."""
-    for part in suite.table_parts() if suite.dataset.query is None else ():
+    """Yield the files of a suite's datasets and examples; nothing for a query."""
+    examples = () if suite.examples is None else parts_of(suite.examples.path, suite.folder)
+    for part in (*suite.table_parts(), *examples):
+        if "://" in part:
+            continue
         path = Path(part)
         if path.is_dir():
             yield from path.iterdir()

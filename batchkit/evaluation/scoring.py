@@ -115,7 +115,7 @@ def score_answers(
     while chunk := list(islice(rows, _ROWS_PER_COMMIT)):
         if relabelled and key is not None:
             for row in chunk:
-                row.row.update(relabelled.get(_text(row.row[key]) or "", {}))
+                row.row.update(relabelled.get(_text(row.row.get(key)) or "", {}))
         failed += sum(answer.status != "succeeded" for row in chunk for answer in row.answers)
         # Before the transaction: a user's function may be slow.
         found: list[ScoreOf] = []
@@ -152,9 +152,10 @@ def _stored(score: Score) -> tuple[float | None, str | None, str | None]:
 
 def _row(row: RowAnswers, suite: Suite) -> RowOf:
     values = row.row
-    key = None if suite.dataset.key is None else _text(values[suite.dataset.key])
-    cluster = None if suite.dataset.cluster is None else _text(values[suite.dataset.cluster])
-    slices = {column: _text(values[column]) for column in suite.slices}
+    # Rescored rows are those of an earlier suite, which may have named other columns.
+    key = None if suite.dataset.key is None else _text(values.get(suite.dataset.key))
+    cluster = None if suite.dataset.cluster is None else _text(values.get(suite.dataset.cluster))
+    slices = {column: _text(values.get(column)) for column in suite.slices}
     asked = {column: _text(value) for column, value in values.items() if column not in suite.label_columns}
     return RowOf(
         number=row.number,

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
 from batchkit.answers.tool_calls import ToolChecks
 from batchkit.errors import UsageError
 from batchkit.evaluation.scorers import Judge, Scorer, SuiteFacts
-from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers
+from batchkit.evaluation.suite_dataset import DATASET, Dataset, as_tuple
+from batchkit.evaluation.suite_examples import Examples, as_examples
+from batchkit.evaluation.suite_parts import PromptMessages, PromptText, SuiteAnswers
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -39,10 +41,6 @@ _OUTSIDE_THE_VERSION = {
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CRON_FIELDS = 5
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
 
 
 def _cron(value: str) -> str:
@@ -76,26 +74,6 @@ def _slug(value: str) -> str:
 
 class _SuitePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Dataset(_SuitePart):
-    """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows.
-
-    ``subset`` takes so many of the rows at random (``subset_seed``), as many of each combination of the suite's slices as they
-    are frequent; the other rows are not asked about.
-
-    ``cluster`` is the column that says which rows belong together: questions about one passage, of one user, of one conversation
-    are easy or hard together, and count as one unit in intervals and tests. ``separator`` is the sign between the cells of CSV files.
-    """
-
-    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
-    query: str | None = None
-    separator: str | None = None
-    key: str | None = None
-    cluster: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    subset: int | None = Field(default=None, ge=1)
-    subset_seed: int = Field(default=0, ge=0)
 
 
 class Schedule(_SuitePart):
@@ -147,14 +125,15 @@ class Suite(_SuitePart):
     ]
     prompt: PromptText | None = None
     prompts: dict[str, PromptText] = Field(default_factory=dict)
-    models: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
+    examples: Annotated[Examples | None, BeforeValidator(as_examples)] = None
+    models: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
     samples: int = Field(default=1, ge=1)
     images: tuple[str, ...] = ()
     allow_paths: bool = False
     parameters: Parameters = Parameters()
     answers: SuiteAnswers = SuiteAnswers()
     expected: str | None = None
-    slices: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    slices: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(default=(), validate_default=True)
     missing: Literal["zero", "ignore"] = "zero"
     scorers: Annotated[
         tuple[
@@ -170,6 +149,13 @@ class Suite(_SuitePart):
     report: str | None = None
     folder: str = "."
 
+    @field_validator("slices")
+    @classmethod
+    def _with_datasets(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        dataset = info.data.get("dataset")
+        has_several = dataset is not None and dataset.datasets
+        return (*slices, DATASET) if has_several and DATASET not in slices else slices
+
     @property
     def judges(self) -> tuple[Judge, ...]:
         """The scorers that call a model."""
@@ -183,7 +169,8 @@ class Suite(_SuitePart):
         content = self.model_dump(mode="json", exclude=_OUTSIDE_THE_VERSION, by_alias=True, exclude_defaults=True)
         # The kind of a scorer is the default of its field.
         content["scorers"] = [self.scorer_definition(scorer) for scorer in self.scorers]
-        content["dataset"].pop("cluster", None)
+        for rows in (content["dataset"], *content["dataset"].get("datasets", ())):
+            rows.pop("cluster", None)
         return hashlib.sha256(jsonl.dumps(content)).hexdigest()
 
     @staticmethod
@@ -202,16 +189,20 @@ class Suite(_SuitePart):
         named = (self.expected, *(scorer.expected for scorer in self.scorers))
         return tuple(dict.fromkeys(column for column in named if column is not None))
 
+    @property
+    def named_prompts(self) -> dict[str, PromptMessages]:
+        """The prompts by name; the only one of a suite is called ``prompt``."""
+        return {"prompt": self.prompt} if self.prompt is not None else self.prompts
+
     def table_parts(self) -> list[str]:
-        """Return the parts of the table's address, with paths of files relative to this process."""
-        return [word if "://" in word else str(Path(self.folder) / word) for word in self.dataset.path]
+        """Return the parts of the tables' addresses, with paths of files relative to this process."""
+        return [part for rows in self.dataset.tables for part in rows.parts(self.folder)]
 
     def recipe(self, *, table: str, table_digest: str) -> Recipe:
-        """Return the recipe of a run's requests."""
-        named = {"prompt": self.prompt} if self.prompt is not None else self.prompts
+        """Return the recipe of a run's requests, without the examples, which are in a table (see ``suite_tables``)."""
         return Recipe(
             kind="evaluate",
-            prompts=tuple(prompt.named(name) for name, prompt in named.items()),
+            prompts=tuple(prompt.named(name) for name, prompt in self.named_prompts.items()),
             models=self.models,
             samples=self.samples,
             key=self.dataset.key,
@@ -231,9 +222,12 @@ class Suite(_SuitePart):
         Functions of the user's are imported for it, in processes of their own.
         """
         if (self.prompt is None) == (not self.prompts):
-            yield ("prompts",), "a suite has either `prompt`, or `prompts` by name"
+            yield ("prompts",), "a suite has either `prompt`, or `messages`, or `prompts` by name"
         labels = [scorer.label for scorer in self.scorers]
-        names = {"prompt"} if self.prompt is not None else set(self.prompts)
+        names = set(self.named_prompts)
+        yield from self.dataset.contradictions()
+        if self.examples is not None:
+            yield from self.examples.contradictions(self.named_prompts, has_images=bool(self.images))
         for name in self.prompts:
             if _NAME.fullmatch(name) is None:
                 yield ("prompts", name), "a prompt's name is made of letters, digits, dots, dashes and underscores"
@@ -297,11 +291,7 @@ class Suite(_SuitePart):
 
     def unknown_columns(self, columns: Sequence[str]) -> Iterator[tuple[Place, str]]:
         """Yield the columns that the suite names and the table does not have."""
-        named: list[tuple[Place, str | None]] = [
-            (("dataset", "key"), self.dataset.key),
-            (("dataset", "cluster"), self.dataset.cluster),
-            (("expected",), self.expected),
-        ]
+        named: list[tuple[Place, str | None]] = [*self.dataset.columns(), (("expected",), self.expected)]
         named += [(("slices", place), column) for place, column in enumerate(self.slices)]
         for place, scorer in enumerate(self.scorers):
             named += [(("scorers", place, *inner), column) for inner, column in scorer.columns()]

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from batchkit.errors import UsageError
 from batchkit.evaluation.suite import Suite
-from batchkit.files.checked_yaml import YamlFile, invalid, read_yaml
+from batchkit.evaluation.suite_includes import INCLUDE, read_suite
+from batchkit.files.checked_yaml import YamlFile, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 _ENDINGS = frozenset({".yaml", ".yml"})
 #: The field for the suite's folder, which is not part of the file.
 _FOLDER = "folder"
+#: Keys of a file that stand for a member of a field.
+_SHORT_FOR = {"messages": "prompt", "datasets": "dataset"}
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteFile:
-    """A suite and its file, which knows the line of each field."""
+    """A suite and its file, which knows the file and line of each field."""
 
     path: Path
     suite: Suite
@@ -40,14 +43,23 @@ class SuiteFile:
 def load_suite(path: str | Path) -> SuiteFile:
     """Read and check a suite. Raises ``InputInvalid`` with every problem by line, and ``InputUnreadable``."""
     path = Path(path)
-    file, flaws = read_yaml(path, what="a suite", example="`name: ...`, `dataset: ...`, `models: ...`")
-    if _FOLDER in file.document:
+    file, flaws = read_suite(path)
+    document = dict(file.document)
+    if _FOLDER in document:
         flaws.append(file.unknown_key((_FOLDER,), ()))
+    for key, field in _SHORT_FOR.items():
+        if key in document:
+            value = document.pop(key)
+            if field in document:
+                flaws.append(file.flaw((key,), f"`{field}` and `{key}` exclude each other", points_at_key=True))
+            else:
+                document[field] = {key: value}
     try:
         folder = str(path.absolute().parent)
-        suite = Suite.model_validate({**file.document, _FOLDER: folder}, context={_FOLDER: folder})
+        suite = Suite.model_validate({**document, _FOLDER: folder}, context={_FOLDER: folder})
     except ValidationError as error:
-        raise invalid([*flaws, *file.flaws_of(error, Suite, hidden={_FOLDER})]) from None
+        added = {*_SHORT_FOR, INCLUDE}
+        raise invalid([*flaws, *file.flaws_of(error, Suite, hidden={_FOLDER}, added=added)]) from None
     flaws += [file.flaw(place, reason) for place, reason in suite.contradictions()]
     if flaws:
         raise invalid(flaws)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from batchkit.annotation.presets import made_rules, read_json, schema_of_model
-from batchkit.annotation.recipe import Prompt
+from batchkit.annotation.recipe import Prompt, Turn
 from batchkit.answers.schemas import ClosedSchema
 from batchkit.errors import UsageError
 
@@ -44,17 +44,43 @@ def _schema_of_model(path: str | None) -> dict[str, Any] | None:
 
 
 class PromptMessages(BaseModel):
-    """The messages of a request as Jinja2 templates over the row's columns."""
+    """The messages of a request as Jinja2 templates over the row's columns.
+
+    Either ``user``, with a ``system`` message before it and the beginning of the answer (``prefill``) after it, or ``messages``: a
+    whole chat, which ends with a message of the user's, or with the beginning of the answer after it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: str | None = None
-    user: str = Field(min_length=1)
+    user: str = ""
     prefill: str | None = None
+    messages: tuple[Turn, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_a_question(self) -> Self:
+        if not self.messages:
+            if not self.user:
+                raise ValueError("there is no question: the key 'user' is missing or empty")
+            return self
+        if self.user or self.system is not None or self.prefill is not None:
+            raise ValueError("`messages` are the whole chat: leave out `system`, `user` and `prefill`")
+        roles = [turn.role for turn in self.messages]
+        if roles[-1:] != ["user"] and roles[-2:] != ["user", "assistant"]:
+            raise ValueError(
+                "the last of the `messages` is the user's; only the beginning of the answer (assistant) may follow it"
+            )
+        return self
 
     def named(self, name: str) -> Prompt:
         """Return the prompt of a recipe."""
-        return Prompt(name=name, system=self.system, user=self.user, prefill=self.prefill)
+        if not self.messages:
+            return Prompt(name=name, system=self.system, user=self.user, prefill=self.prefill)
+        turns = list(self.messages)
+        prefill = turns.pop().content if turns[-1].role == "assistant" else None
+        user = turns.pop().content
+        system = turns.pop(0).content if turns and turns[0].role == "system" else None
+        return Prompt(name=name, system=system, turns=tuple(turns), user=user, prefill=prefill)
 
 
 #: A plain text is the user's message.

@@ -79,7 +79,7 @@ WRONG_TOOL = "{type: function, function: {name: broken, parameters: {type: nothi
         ("{scorer: accuracy, fall", "{scorer: accurate, fall", "there is no scorer 'accurate'; there are: accuracy"),
         ("fall: 0.05}", "fall: 0.05, model: other}", "there is no model 'other'"),
         ("openai/gpt-oss-120b]", "openai/gpt-oss-20b]", "occurs twice"),
-        ("prompt: ", "prompts: {plain: 'x {{ text }}'}\nprompt: ", "either `prompt`, or `prompts` by name"),
+        ("prompt: ", "prompts: {plain: 'x {{ text }}'}\nprompt: ", "either `prompt`, or `messages`, or `prompts` by name"),
         ("  - {kind: choice, name", "  - {kind: exact, name: accuracy}\n  - {kind: choice, name", "two scorers are called"),
         ("enum: [positive, negative]", "enum: 3", "not a valid JSON Schema"),
         ("enum: [positive, negative]", "$ref: 'https://example.com/x'", "refers to https://example.com/x, which is not in"),

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render import annotated, console, exits, priced
+from batchkit.evaluation.suite_examples import left_out_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ def _for_machines(preview: SuitePreview) -> dict[str, Any]:
         **annotated.preview_for_machines(preview.requests),
         "judgements": {judge.scorer: judge.requests for judge in preview.judges},
         "judges": {judge.scorer: priced.estimate_for_machines(judge.estimate) for judge in preview.judges},
+        "left_out_as_examples": preview.left_out,
         "findable_falls": [fall._asdict() for fall in preview.findable],
     }
 
@@ -43,6 +45,8 @@ def _lines(preview: SuitePreview) -> Iterator[Text]:
             f"the judge {judge.scorer!r}: up to {formatting.counted(judge.requests, 'request')} more", style="bold"
         )
         yield from map(Text, priced.estimate_lines(judge.estimate))
+    if preview.left_out:
+        yield Text(left_out_note(preview.left_out))
     rows = formatting.counted(preview.requests.rows, "row")
     yield Text()
     yield Text(f"the smallest fall that {rows} can find, with a chance of 80 % and of 95 %:", style="bold")

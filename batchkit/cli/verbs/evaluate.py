@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from batchkit.cli.render import console
 from batchkit.errors import UsageError
 
 _PANEL = "Schedules"
+_IMPORT_PANEL = "Other programs"
 
 SuitePath = Annotated[
     Path | None, typer.Argument(metavar="SUITE", help="The YAML file of a suite.", show_default=False)
@@ -98,6 +100,29 @@ Pool = Annotated[
 ]
 
 
+Import = Annotated[
+    Path | None,
+    typer.Option(
+        "--import",
+        metavar="FILE",
+        help="Make a suite of a promptfoo configuration, with its tests as a dataset beside it; name what has no counterpart, and run nothing.",
+        rich_help_panel=_IMPORT_PANEL,
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="SUITE",
+        help="The suite that --import writes (default NAME-suite.yaml); a file that exists is not overwritten.",
+        rich_help_panel=_IMPORT_PANEL,
+        show_default=False,
+    ),
+]
+
+
 @spread
 def evaluate(
     suite: SuitePath = None,
@@ -113,6 +138,8 @@ def evaluate(
     dry_run: DryRun = False,
     deploy: Deploy = None,
     pool: Pool = "batchkit",
+    import_file: Import = None,
+    output: Output = None,
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
@@ -132,11 +159,19 @@ def evaluate(
         batchkit eval suites/reviews.yaml --subset 50
         batchkit eval suites/reviews.yaml --rescore reviews-7
         batchkit eval --deploy suites --pool batchkit
+        batchkit eval --import promptfooconfig.yaml -o suites/imported.yaml
     """
     from batchkit.datasets import require_extra  # noqa: PLC0415 - --help need not wait for the database and the provider
 
     require_extra()
     rows = (limit, subset, subset_seed)
+    if import_file is not None and (suite is not None or deploy is not None):
+        raise UsageError("--import makes a suite and runs none", hint="leave out SUITE and --deploy")
+    if output is not None and import_file is None:
+        raise UsageError("--output is the suite that --import writes", hint="--report writes a page about a run")
+    if import_file is not None:
+        _import(import_file, output, flags)
+        return
     match suite, deploy:
         case Path(), None if dry_run:
             if rescore is not None:
@@ -156,7 +191,8 @@ def evaluate(
             _deploy(deploy, pool)
         case _:
             raise UsageError(
-                "name either a suite or --deploy with a folder of suites", hint="see `batchkit eval --help`"
+                "name a suite, --deploy with a folder of suites, or --import with a file",
+                hint="see `batchkit eval --help`",
             )
 
 
@@ -216,6 +252,22 @@ def _preview(suite: Path, rows: tuple[int | None, int | None, int], cut: CutFlag
     with call(terminal, settings, flags) as mode:
         preview = preview_suite(suite, cut.options(), settings, mode, part=PartOfRows(*rows))
     return suite_preview.show(preview, terminal)
+
+
+def _import(configuration: Path, output: Path | None, flags: DriveFlags) -> None:
+    from batchkit.api.suite_imports import import_suite  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.cli.calls import terminal_of  # noqa: PLC0415 - as above
+    from batchkit.cli.render.machine import SCHEMA_VERSION  # noqa: PLC0415 - as above
+
+    made = import_suite(configuration, output)
+    if terminal_of(flags).is_for_machines:
+        files = {"suite": str(made.suite), "dataset": str(made.dataset)}
+        console.write_json({"schema_version": SCHEMA_VERSION, **files, "notes": list(made.notes)})
+        return
+    for note in made.notes:
+        console.say(console.stderr(), note)
+    console.say(console.stdout(), f"suite written to {made.suite}, its tests to {made.dataset}")
+    console.say(console.stdout(), f"check:     batchkit eval {shlex.quote(str(made.suite))} --dry-run")
 
 
 def _deploy(folder: Path, pool: str) -> None:
