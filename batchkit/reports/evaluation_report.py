@@ -348,8 +348,10 @@ def _change_line(change: Change, domain: charts.Domain) -> ChangeLine:
     alarm = "alarm" if change.is_alarm else ("watched" if change.threshold is not None else "")
     if change.threshold is not None:
         alarm += f", from a fall of {change.threshold:g}"
-    if change.baseline is not None:
-        alarm += f"{', ' if alarm else ''}compared with {brief(change.baseline)}"
+    if change.since is not None:
+        alarm += f", on since {brief(change.since)}"
+    if change.window is not None:
+        alarm += f"{', ' if alarm else ''}over {change.window.runs:,} runs: {brief(sentences.window_sentence(change.window))}"
     return ChangeLine(
         brief(change.scorer),
         brief(change.slice or ""),
