@@ -325,16 +325,17 @@ def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
     moves = _moves(runner, evaluation, found, tables, suite)
     for answered in read_row_answers(runner, runner.find(evaluation.workload)):
         for answer in answered.answers:
-            yield _scored(suite, answered.row, answer, tables, moves)
+            yield scored_row(suite, answered.row, answer, tables, moves)
 
 
-def _scored(
+def scored_row(
     suite: Suite,
     row: dict[str, Any],
     answer: RequestAnswer,
     tables: Mapping[str, ScoreTable],
     moves: Mapping[str, np.ndarray[Any, Any]],
 ) -> ScoredRow:
+    """Return an answer with its scores; ``moves`` has for each scorer how far each answer's score changed, in the order of the requests."""
     scores: dict[str, float | None] = {}
     for label, table in tables.items():
         value = table.flat[answer.seq] if answer.seq < table.flat.size else np.nan

@@ -126,9 +126,16 @@ def of_samples(found: EvaluationSummary) -> Iterator[str]:
     for spread in found.spreads:
         if spread.error is None or spread.error_doubled is None or spread.error_unlimited is None:
             continue
+        total = (spread.within or 0.0) + (spread.between or 0.0)
+        parts = (
+            f"variance {spread.within:.4f} within rows, {spread.between:.4f} between them; "
+            if spread.within is not None and spread.between is not None and total
+            else ""
+        )
+        prompt = "" if spread.prompt in {"", "prompt"} else f" with {spread.prompt}"
         yield (
-            f"{spread.scorer} of {spread.model}: standard error {spread.error:.4f} with {spread.samples:.3g} samples of each row,"
-            f" {spread.error_doubled:.4f} with twice as many, never below {spread.error_unlimited:.4f} with these rows"
+            f"{spread.scorer} of {spread.model}{prompt}: {parts}standard error {spread.error:.4f} with {spread.samples:.3g} samples of"
+            f" each row, {spread.error_doubled:.4f} with twice as many, never below {spread.error_unlimited:.4f} with these rows"
         )
 
 

@@ -263,6 +263,11 @@ class Suite(_SuitePart):
                 if value is not None and value not in known:
                     there_are = f"there are: {', '.join(known)}" if known else "there are none"
                     yield ("alarms", place, field), f"there is no {field} {value!r}; {there_are}"
+            if alarm.over is not None and self.dataset.key is None:
+                yield (
+                    ("alarms", place, "over"),
+                    "an alarm over several runs needs `dataset: {key: ...}` to find its rows",
+                )
 
     def _contradictions_of(self, place: int, scorer: Scorer, labels: Sequence[str]) -> Iterator[tuple[Place, str]]:
         where: Place = ("scorers", place)

@@ -114,8 +114,11 @@ def changed(summary: EvaluationSummary, cut_answers: Sequence[str]) -> Iterator[
         yield "nothing: the rows, labels, prompts, models, parameters and scorers are the same"
 
 
-def figures(summary: EvaluationSummary) -> Iterator[Figure]:
-    """Yield the figures of a run; the first says what fell, what is lacking, or how good the answers are."""
+def figures(summary: EvaluationSummary, commonest: str = "") -> Iterator[Figure]:
+    """Yield the figures of a run; the first says what fell, what is lacking, or how good the answers are.
+
+    ``commonest`` is the commonest change of an answer on rows that fell.
+    """
     if summary.verdict == "regressed" and summary.alarms:
         for change in summary.alarms[:_MOST_ALARMS]:
             yield _fall(change, summary)
@@ -132,7 +135,10 @@ def figures(summary: EvaluationSummary) -> Iterator[Figure]:
     changes = [change for change in summary.changes if change.window is None]
     if summary.previous is not None and changes:
         down, up = sum(change.flipped_down for change in changes), sum(change.flipped_up for change in changes)
-        yield Figure("Rows that flipped", f"{down + up:,}", f"{down:,} fell, {up:,} rose since {summary.previous}")
+        most = f"; most often {brief(commonest)}" if commonest else ""
+        yield Figure(
+            "Rows that flipped", f"{down + up:,}", f"{down:,} fell, {up:,} rose since {summary.previous}{most}"
+        )
     if summary.verdict != "unfinished":
         yield Figure("Answers that failed", f"{summary.failed_answers:,}", "they have no score of their own")
 

@@ -137,9 +137,7 @@ def largest_count(nights: int, level: float = LEVEL) -> int:
     return int(stats.binom.ppf(0.99, nights, level))
 
 
-def play(
-    folder: Path, *, seed: int, models: int = 2, nights: int = NIGHTS, against: str = "passed"
-) -> Iterator[Night]:
+def play(folder: Path, *, seed: int, models: int = 2, nights: int = NIGHTS, against: str = "passed") -> Iterator[Night]:
     """Play a series of nights in an empty folder."""
     planned = events(nights)
     world = World(seed, models, planned)
