@@ -33,9 +33,13 @@ if TYPE_CHECKING:
 
 
 class _Past(NamedTuple):
-    """An earlier run: its name, and the places of its arms by scorer, prompt and model, of scorers that are the same today."""
+    """An earlier run: its name, and the places of its arms by scorer, prompt and model, of scorers that are the same today.
+
+    One that has not passed, because an alarm over several runs went off, belongs to the last third only.
+    """
 
     name: str
+    has_passed: bool
     arms: dict[tuple[str, str, str], int]
 
 
@@ -52,12 +56,12 @@ def compared_over(now: RunScores, previous: Evaluation) -> Iterator[Compared]:
     for over in sorted({alarm.over or 0 for alarm in alarms}):
         for scorer in now.suite.scorers:
             of_both = [alarm for alarm in alarms if alarm.over == over and alarm.scorer == scorer.label]
-            for compared in _of_scorer(now, scorer, of_both, past[-(over - 1) :]):
+            for compared in _of_scorer(now, scorer, of_both, past, over):
                 yield replace(compared, over=over)
 
 
 def _of_scorer(
-    now: RunScores, scorer: ScorerBase, alarms: Collection[Alarm], past: Sequence[_Past]
+    now: RunScores, scorer: ScorerBase, alarms: Collection[Alarm], past: Sequence[_Past], over: int
 ) -> Iterator[Compared]:
     """Yield the comparisons of one scorer over one number of runs. A model that was renamed has fewer of them than the others."""
     arms_of: dict[tuple[str, ...], list[int]] = {}
@@ -67,15 +71,37 @@ def _of_scorer(
             arms_of.setdefault(runs, []).append(place)
     by_name = {run.name: run for run in past}
     for names, places in arms_of.items():
-        if names:
-            yield from _thirds(now, scorer, alarms, [by_name[name] for name in names], places)
+        thirds = _thirds([by_name[name] for name in names], over)
+        if thirds is not None:
+            yield from _compared(now, scorer, alarms, thirds, places)
 
 
-def _thirds(
-    now: RunScores, scorer: ScorerBase, alarms: Collection[Alarm], runs: Sequence[_Past], places: Sequence[int]
+class _Thirds(NamedTuple):
+    """The runs of the first and the last third, without the present one, and the number of runs from the first to the present one."""
+
+    first: Sequence[_Past]
+    last: Sequence[_Past]
+    runs: int
+
+
+def _thirds(past: Sequence[_Past], over: int) -> _Thirds | None:
+    """Return the thirds of the last ``over`` passed runs and the present one; None without any.
+
+    What went off over several runs was no bad night: such runs stand in the last third, so that it follows the decay, and never in the first
+    one, so that a decay does not become the measure by going on.
+    """
+    passed = [run for run in past if run.has_passed][-(over - 1) :]
+    if not passed:
+        return None
+    third = max((len(passed) + 1) // 3, 1)
+    since = past[past.index(passed[0]) :]
+    return _Thirds(passed[:third], since[len(since) - third + 1 :], len(since) + 1)
+
+
+def _compared(
+    now: RunScores, scorer: ScorerBase, alarms: Collection[Alarm], thirds: _Thirds, places: Sequence[int]
 ) -> Iterator[Compared]:
-    third = max((len(runs) + 1) // 3, 1)
-    first, last = runs[:third], runs[len(runs) - third + 1 :]
+    first, last, third = thirds.first, thirds.last, len(thirds.first)
     before, after = _Mean(now, scorer, places), _Mean(now, scorer, places)
     for run in first:
         before.add_run(run)
@@ -85,7 +111,7 @@ def _thirds(
     after.add(table)
     here = now.evaluation.name
     window = Window(
-        len(runs) + 1,
+        thirds.runs,
         RunSpan(third, first[0].name, first[-1].name),
         RunSpan(third, last[0].name if last else here, here),
     )
@@ -151,27 +177,35 @@ class _Mean:
 
 
 def _past_runs(now: RunScores, previous: Evaluation, *, limit: int) -> Iterator[_Past]:
-    """Yield the last passed runs, oldest first, from where the present level of the scores was accepted on."""
+    """Yield the last passed runs, and recent ones that only fell over several runs, from where the present level was accepted on; oldest first."""
     connection = now.connection
     series = evaluations.series_before(connection, now.evaluation, verdicts=PASSED, limit=limit)
     accepted = _accepted(connection, series, previous)
     read: dict[str, frozenset[str]] = {}
+    recent = frozenset(one.name for one in series[-limit:])
     for one in series:
-        if one.verdict not in PASSED or one.number <= accepted:
+        has_passed = one.verdict in PASSED
+        if one.number <= accepted or not (has_passed or one.name in recent):
             continue
         run = evaluations.find(connection, one.name)
-        if run is None:
-            continue  # deleted in this moment
+        if run is None or not (has_passed or _fell_over_runs_only(run)):
+            continue  # deleted in this moment, or a bad night
         if run.definition not in read:
             read = {run.definition: _same_scorers(now.suite, run.definition)}
         yield _Past(
             run.name,
+            has_passed,
             {
                 (label, arm.prompt, arm.model): place
                 for label in read[run.definition]
                 for place, arm in enumerate(run.arms)
             },
         )
+
+
+def _fell_over_runs_only(run: Evaluation) -> bool:
+    found = None if run.summary is None else SUMMARY.validate_json(run.summary)
+    return found is not None and bool(found.alarms) and all(change.window is not None for change in found.alarms)
 
 
 def _same_scorers(suite: Suite, definition: str) -> frozenset[str]:

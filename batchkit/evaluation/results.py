@@ -89,7 +89,7 @@ class RunSpan:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The runs of which an alarm ``over`` several ones compares the first third, ``before``, with the last, ``after``: ``runs`` in all."""
+    """The runs of which an alarm ``over`` several ones compares the first ones, ``before``, with as many last ones, ``after``; ``runs`` in all."""
 
     runs: int
     before: RunSpan

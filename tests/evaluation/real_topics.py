@@ -6,7 +6,7 @@ import csv
 import re
 from pathlib import Path
 
-import chatterbot_corpus
+import chatterbot_corpus  # type: ignore[import-untyped] # it holds data only
 import yaml
 
 from batchkit.emulator.scenarios.scenario import Reply

@@ -7,7 +7,7 @@ import pytest
 
 from batchkit.evaluation.lookback import compared_over
 from batchkit.evaluation.measure import RunScores, load_rows
-from batchkit.evaluation.results import SUMMARY, EvaluationSummary
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, RunSpan, Window
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.verdict import judged
 from batchkit.stats.flips import flip_p_values
@@ -15,6 +15,7 @@ from batchkit.stats.paired import compare_pairs
 from batchkit.store import evaluations
 from batchkit.store.evaluations import Arm, RowOf, ScoreOf
 from tests.evaluation.year_world import at_mean
+from tests.reports.test_evaluation_headline import make_change
 
 ROWS = 6
 CHOICE = {"kind": "choice", "name": "accuracy"}
@@ -39,8 +40,13 @@ class Series:
     def __init__(self, store):
         self.store, self.number = store, 0
 
-    def night(self, right, verdict="passed", *, of=None, models=("m",), labels=None, previous=None, keys=None):
-        """Write a run: ``right`` has a score for each row, or None, the same for each model; return it."""
+    def night(
+        self, right, verdict="passed", *, of=None, models=("m",), labels=None, previous=None, keys=None, is_slow=False
+    ):
+        """Write a run: ``right`` has a score for each row, or None, the same for each model; return it.
+
+        One that regressed did so beside the run before, or, if that ``is_slow``, over several runs only.
+        """
         of = of or suite()
         self.number += 1
         with self.store.write() as connection:
@@ -77,7 +83,11 @@ class Series:
                     for arm in range(len(models))
                 ],
             )
-            summary = EvaluationSummary("s", run.name, previous, "v", (run.workload,), 0.0, 1.0, (), (), (), verdict)
+            window = Window(9, RunSpan(1, "s-1", "s-1"), RunSpan(1, run.name, run.name))
+            raised = (make_change(is_alarm=True, window=window if is_slow else None),) if verdict == "regressed" else ()
+            summary = EvaluationSummary(
+                "s", run.name, previous, "v", (run.workload,), 0.0, 1.0, (), raised, (), verdict
+            )
             evaluations.finish(
                 connection,
                 run.id,
@@ -94,6 +104,7 @@ class Series:
         """Return what the alarms over several runs compare in a run."""
         with self.store.read() as connection:
             before = evaluations.find(connection, previous)
+            assert before is not None
             return list(compared_over(RunScores(connection, run, of, load_rows(connection, run)), before))
 
 
@@ -124,6 +135,20 @@ def test_runs_that_fell_or_were_not_scored_are_left_out(sqlite_store):
         series.night([1.0] * ROWS, verdict)
     (found,) = series.compared(series.night([1.0] * ROWS), suite(over(90)))
     assert (spans(found), found.window.runs) == ((("s-1", "s-1"), ("s-6", "s-6")), 4)
+
+
+def test_runs_that_fell_over_several_runs_only_are_in_the_last_third(store):
+    """So it follows the decay, whose beginning stays in the first third until somebody accepts it."""
+    series = Series(store)
+    for _ in range(6):
+        series.night([1.0] * ROWS)
+    for right in ([1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]):
+        series.night(right, "regressed", previous="s-6", is_slow=True)
+    series.night([0.0] * ROWS, "regressed", previous="s-6")
+    (found,) = series.compared(series.night([0.0] * ROWS), suite(over(7)))
+    assert spans(found) == (("s-1", "s-2"), ("s-8", "s-10"))
+    assert (found.window.runs, found.window.after.count) == (9, 2)
+    assert found.comparison.difference == pytest.approx(1 / 6 - 1)
 
 
 def test_a_level_that_somebody_accepted_begins_the_runs_anew(sqlite_store):
