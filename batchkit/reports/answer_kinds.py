@@ -201,11 +201,8 @@ def commonest_flip(found: Kinds) -> str:
     flips = next((flips for flips in found.flips.values() if flips and are_labels(flips)), None)
     if flips is None:
         return ""
-    changes: Counter[tuple[str, str]] = Counter()
-    for kind, count in flips.items():
-        changes[kind.first, kind.second] += count
-    (first, second), count = min(changes.items(), key=lambda entry: (-entry[1], entry[0]))
-    return f"{first} → {second} {count:,}"
+    kind, count = min(flips.items(), key=lambda entry: (-entry[1], entry[0]))
+    return f"{kind.first} → {kind.second}, {formatting.counted(count, 'time')}"
 
 
 def are_labels(counts: Counter[Kind]) -> bool:

@@ -180,9 +180,7 @@ def _table(title: str, changes: Sequence[Change], *, has_slices: bool = False) -
         f"Differences over the rows that both runs have, with 95 % intervals ({methods}). {left}".strip(),
         has_slices,
         tuple(_change_line(change, domain) for change in folded),
-        f"{formatting.counted(len(still), 'line')} whose change chance explains (p from {_NOTABLE_P:g})"
-        if still
-        else "",
+        f"{len(still):,} more, whose change may be chance (p is {_NOTABLE_P:g} or more)" if still else "",
     )
 
 

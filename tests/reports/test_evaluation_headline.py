@@ -100,7 +100,7 @@ def test_slices_with_alarms_come_first_and_those_that_did_not_move_are_folded():
     assert table is not None
     assert [line.slice for line in table.lines] == ["a=alarm", "a=fell", "a=rose", "a=little"]
     assert table.title == "Slices: 1 alarm; the surest fall is that of a=alarm, -0.050"
-    assert (table.folded_title, len(table.folded)) == ("400 lines whose change chance explains (p from 0.05)", 40)
+    assert (table.folded_title, len(table.folded)) == ("400 more, whose change may be chance (p is 0.05 or more)", 40)
     assert table.note.endswith("360 more are not shown; --json has all of them.")
     first = table.lines[0]
     assert (first.before, first.after, first.p_value) == ("0.950", "0.900", "p = 0.020")
