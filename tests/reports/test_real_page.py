@@ -1,4 +1,4 @@
-"""The page of three nights over real rows, two models and seven languages: in a browser, as wide as a desk and as narrow as a phone."""
+"""The page of three nights over real rows, two models and seven languages: in a browser, wide, as narrow as a phone, and dark."""
 
 from __future__ import annotations
 
