@@ -12,8 +12,7 @@ from batchkit.settings import load_settings
 from tests.evaluation.real_topics import TOPICS, replies, rows, write_suite
 from tests.evaluation.support import LARGE, SMALL, night
 from tests.reports.browsers import open_browser
-from tests.reports.conftest import QUICK
-from tests.steps.conftest import SPEED
+from tests.steps.conftest import QUICK, SPEED
 
 
 def mistakes(model, share, **more):
