@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.errors import UnknownWorkload, UsageError
-from batchkit.evaluation.comparing import PASSED
-from batchkit.evaluation.results import find_run
+from batchkit.evaluation.results import PASSED, find_run
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
@@ -28,7 +27,10 @@ class Baseline(NamedTuple):
 
 
 def choose(runner: Runner, evaluation: Evaluation, against: str) -> Baseline:
-    """Return the run that a run is compared with: the ``previous`` one, the last that ``passed``, or a named one. Raises as ``named``."""
+    """Return the run that a run is compared with: the last that ``passed``, the ``previous`` one, or a named one. Raises as ``named``.
+
+    After a fall the last run that passed is still the one before it, so that every run tells the fall until it is gone.
+    """
     if against not in CHOSEN:
         return Baseline(named(runner, against, evaluation))
     verdicts = PASSED if against == "passed" else None
@@ -71,5 +73,5 @@ def _check_is_baseline(named: Evaluation, evaluation: Evaluation | None = None) 
     if not named.fully_scored:
         raise UsageError(
             f"the run {name!r} has scores for too few answers, so nothing can be compared with it",
-            hint="compare with another run, or `previous`, or `passed`",
+            hint="compare with another run, or `passed`, or `previous`",
         )

@@ -1,4 +1,4 @@
-"""The comparison of a run with an earlier one, and with those that alarms choose.
+"""The comparison of a run with an earlier one, and, for alarms over several runs, of the last ones among themselves.
 
 Only what is comparable is compared: by the same scorers with the same labels. When these have changed, the kept answers of the earlier
 run are scored again with those of today.
@@ -13,12 +13,12 @@ import numpy as np
 
 from batchkit import formatting
 from batchkit.evaluation.differences import changed_scorers, described, judges_changed, row_differences
-from batchkit.evaluation.measure import Pairing, load_rows, load_scores, shared_arms
-from batchkit.evaluation.metrics import slices_of
+from batchkit.evaluation.lookback import compared_over
+from batchkit.evaluation.measure import Pairing, RunScores, load_rows, load_scores, shared_arms
 from batchkit.evaluation.rescoring import AnswersGone, labels_of, rescore
-from batchkit.evaluation.results import Change, summary
+from batchkit.evaluation.results import SUMMARY, Change, summary
 from batchkit.evaluation.suite import Suite
-from batchkit.evaluation.verdict import Compared, judged
+from batchkit.evaluation.verdict import Compared, judged, key_of
 from batchkit.stats.paired import compare_pairs
 from batchkit.store import evaluations
 
@@ -31,11 +31,8 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.measure import Rows, ScoreTable
     from batchkit.evaluation.scorers import ScorerBase
-    from batchkit.evaluation.suite import Alarm
+    from batchkit.evaluation.verdict import MetricKey
     from batchkit.store.evaluations import Evaluation
-
-#: Runs with one of these verdicts are what ``passed`` means, and what the best or the median is chosen from.
-PASSED = ("passed", "first", "incomparable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +83,12 @@ def compare(
         else:
             differences.append(f"{previous.name} was scored again with today's scorers and labels: {rescored.name}")
     with runner.store.read() as connection:
-        within = _Within(connection, evaluation, suite, rows)
+        within = _Within(RunScores(connection, evaluation, suite, rows))
         compared = list(within.compared(rescored or previous, earlier_rows, pairing, incomparable))
-        chosen = list(_chosen(runner, within))
-        within.leave_out_unwatched([*compared, *chosen], previous)
-    changes = judged([*compared, *chosen], suite.alarms)
+        compared += compared_over(within.now, previous)
+        within.leave_out_unwatched(compared, previous)
+        standing = _standing(connection, evaluation, previous)
+    changes = judged(compared, suite.alarms, standing)
     uncompared = tuple(within.uncompared)
     return Comparison(
         differences=tuple(differences),
@@ -128,31 +126,13 @@ class _Pair(NamedTuple):
     previous: str
 
 
-class _Candidate(NamedTuple):
-    """An earlier run with its means over all rows, by scorer, prompt and model."""
-
-    run: Evaluation
-    means: dict[tuple[str, str, str], float]
-
-
 class _Within:
     """What comparisons of one run with earlier ones share; collects what could not be compared."""
 
-    def __init__(self, connection: Connection, evaluation: Evaluation, suite: Suite, rows: Rows) -> None:
-        self.evaluation, self.suite, self.rows = evaluation, suite, rows
-        self.connection = connection
+    def __init__(self, now: RunScores) -> None:
+        self.now, self.evaluation, self.suite = now, now.evaluation, now.suite
         self.uncompared: list[str] = []
         self.is_watched_uncompared = False
-        self._tables: dict[str, ScoreTable] = {}
-        self._slices = list(slices_of(rows, suite.slices))
-
-    def table(self, scorer: ScorerBase) -> ScoreTable:
-        """Return today's scores of a scorer."""
-        if scorer.label not in self._tables:
-            self._tables[scorer.label] = load_scores(
-                self.connection, self.evaluation, scorer, len(self.rows.keys), self.suite.missing
-            )
-        return self._tables[scorer.label]
 
     def compared(
         self, previous: Evaluation, earlier_rows: Rows, pairing: Pairing, incomparable: Mapping[str, str]
@@ -166,12 +146,12 @@ class _Within:
             if scorer.label in incomparable:
                 self._leave_out(scorer.label, f"{scorer.label} was not compared: {incomparable[scorer.label]}")
                 continue
-            earlier = load_scores(self.connection, previous, scorer, len(earlier_rows.keys), self.suite.missing)
+            earlier = load_scores(self.now.connection, previous, scorer, len(earlier_rows.keys), self.suite.missing)
             for arm, earlier_arm in arms:
                 yield from self._arm(_Pair(scorer, arm, earlier_arm, earlier, previous.name), pairing)
 
     def _arm(self, pair: _Pair, pairing: Pairing) -> Iterator[Compared]:
-        table, its = self.table(pair.scorer), self.evaluation.arms[pair.arm]
+        table, its = self.now.table(pair.scorer), self.evaluation.arms[pair.arm]
         whole = self.rows_of_both(pair, pairing)
         if whole is None or not self._is_enough(whole):
             several = len({arm.prompt for arm in self.evaluation.arms}) > 1
@@ -187,15 +167,14 @@ class _Within:
             )
             return
         yield whole
-        for name, members in self._slices:
+        for name, column, members in self.now.slices:
             of_slice = self.rows_of_both(pair, pairing, members)
             if of_slice is not None:
-                column = next(column for column in self.suite.slices if name.startswith(f"{column}="))
                 yield replace(of_slice, slice=name, slice_column=column)
 
     def rows_of_both(self, pair: _Pair, pairing: Pairing, members: NDArray[np.bool_] | None = None) -> Compared | None:
         """Compare one arm by one scorer over the rows that both runs have scored; None without such rows."""
-        table = self.table(pair.scorer)
+        table = self.now.table(pair.scorer)
         pairs = pairing.scores(pair.arm, pair.earlier_arm, table, pair.earlier, members)
         comparison = compare_pairs(pairs.before, pairs.after, pairs.clusters)
         if comparison is None:
@@ -205,28 +184,6 @@ class _Within:
 
     def _is_enough(self, whole: Compared) -> bool:
         return whole.comparison.pairs >= self.suite.min_paired * whole.scored
-
-    def chosen(self, alarm: Alarm, candidates: Sequence[_Candidate], scorer: ScorerBase, place: int) -> Compared | None:
-        """Compare one arm by one scorer with the run that the alarm chooses; None if there is none that can be compared."""
-        arm = self.evaluation.arms[place]
-        key = (scorer.label, arm.prompt, arm.model)
-        known = sorted(
-            (one for one in candidates if key in one.means), key=lambda one: (one.means[key], one.run.number or 0)
-        )
-        if not known:
-            return None
-        run = (known[-1] if alarm.baseline == "best" else known[(len(known) - 1) // 2]).run
-        rows = load_rows(self.connection, run)
-        pairing = Pairing(self.rows, rows, is_same_table=False)
-        kept = np.ones(len(self.rows.keys), dtype=bool)
-        # Their scores by other labels say nothing about the model.
-        kept[list(row_differences(self.rows, rows, pairing).relabelled or ())] = False
-        earlier = load_scores(self.connection, run, scorer, len(rows.keys), self.suite.missing)
-        earlier_arm = next(then for now, then in shared_arms(self.evaluation, run) if now == place)
-        whole = self.rows_of_both(_Pair(scorer, place, earlier_arm, earlier, run.name), pairing, kept)
-        if whole is None or not self._is_enough(whole):
-            return None
-        return replace(whole, baseline=run.name, kind=alarm.baseline, chosen_from=len(known), of_last=alarm.of_last)
 
     def leave_out_unwatched(self, found: Sequence[Compared], previous: Evaluation) -> None:
         """Leave out what alarms watch and none of them could compare, though the run before has it."""
@@ -242,7 +199,7 @@ class _Within:
                 if alarms and not any(one.is_watched_by(alarm) for one in of_arm for alarm in alarms):
                     self._leave_out(
                         scorer.label,
-                        f"{scorer.label} of {arm.model} was not compared: its alarms found no passed run to compare with",
+                        f"{scorer.label} of {arm.model} was not compared: its alarms found no passed runs to compare with",
                     )
 
     def _why_unpaired(self) -> str:
@@ -258,33 +215,12 @@ def _scored(table: ScoreTable, arm: int) -> int:
     return int((~np.isnan(table.of_rows[:, arm])).sum())
 
 
-def _chosen(runner: Runner, within: _Within) -> Iterator[Compared]:
-    """Yield the comparisons with the runs that alarms choose for themselves."""
-    choosing = [alarm for alarm in within.suite.alarms if alarm.baseline != "against"]
-    for kind, of_last in dict.fromkeys((alarm.baseline, alarm.of_last) for alarm in choosing):
-        alarms = [alarm for alarm in choosing if (alarm.baseline, alarm.of_last) == (kind, of_last)]
-        candidates = _candidates(runner, within, alarms[0])
-        for scorer in within.suite.scorers:
-            for place, arm in enumerate(within.evaluation.arms):
-                if any(alarm.concerns(scorer.label, arm.prompt, arm.model) for alarm in alarms):
-                    found = within.chosen(alarms[0], candidates, scorer, place)
-                    if found is not None:
-                        yield found
-
-
-def _candidates(runner: Runner, within: _Within, alarm: Alarm) -> list[_Candidate]:
-    """Return the last passed runs with the means of their metrics; only of scorers that are the same today."""
-    found = []
-    for run in evaluations.before(within.connection, within.evaluation, verdicts=PASSED, limit=alarm.of_last):
-        then = _readable_suite(run)
-        if then is None:
-            continue
-        scorers = changed_scorers(within.suite, then)
-        other = {*scorers.changed, *scorers.new}
-        means = {
-            (metric.scorer, metric.prompt, metric.model): metric.mean
-            for metric in summary(runner, run.name).metrics
-            if metric.slice is None and metric.scorer not in other
-        }
-        found.append(_Candidate(run, means))
-    return found
+def _standing(connection: Connection, evaluation: Evaluation, previous: Evaluation) -> dict[MetricKey, str]:
+    """Return the alarms of the run before that was compared with the same run, each with the run in which it first went off."""
+    if evaluation.number is None:
+        return {}
+    for last in evaluations.before(connection, evaluation):
+        found = None if last.summary is None else SUMMARY.validate_json(last.summary)
+        if found is not None and found.previous == previous.name:
+            return {key_of(change): change.since or last.name for change in found.alarms if change.window is None}
+    return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,17 +15,20 @@ from batchkit.files import jsonl
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from sqlalchemy.engine import Connection
 
     from batchkit.evaluation.scorers import Reduction, ScorerBase
+    from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation
 
 #: At most this many different messages of a scorer are counted.
 _MOST_MESSAGES = 1_000
 _UNKNOWN = "unknown"
+#: In a column with more values, only the most frequent ones are slices.
+LARGEST_SLICES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,41 @@ def load_scores(
         if score.reason == NO_ANSWER and missing == "zero":
             flat_counted[score.seq] = 0.0
     return ScoreTable(own, counted, unscored, scorer.reduce, scorer.k)
+
+
+class Slice(NamedTuple):
+    """The rows of a run with one value of a column; ``name`` is ``column=value``."""
+
+    name: str
+    column: str
+    members: NDArray[np.bool_]
+
+
+def slices_of(rows: Rows, columns: Sequence[str]) -> Iterator[Slice]:
+    """Yield the slices of a run, the largest ones of each column first."""
+    for column in columns:
+        values = rows.slices.get(column, [])
+        frequent = Counter(values).most_common(LARGEST_SLICES)
+        for value, _ in sorted(frequent, key=lambda entry: (-entry[1], str(entry[0]))):
+            members = np.array([found == value for found in values], dtype=bool)
+            yield Slice(f"{column}={'' if value is None else value}", column, members)
+
+
+class RunScores:
+    """A finished run with its rows, its slices and its scores, which are read once."""
+
+    def __init__(self, connection: Connection, evaluation: Evaluation, suite: Suite, rows: Rows) -> None:
+        self.connection, self.evaluation, self.suite, self.rows = connection, evaluation, suite, rows
+        self.slices = list(slices_of(rows, suite.slices))
+        self._tables: dict[str, ScoreTable] = {}
+
+    def table(self, scorer: ScorerBase) -> ScoreTable:
+        """Return the scores of a scorer."""
+        if scorer.label not in self._tables:
+            self._tables[scorer.label] = load_scores(
+                self.connection, self.evaluation, scorer, len(self.rows.keys), self.suite.missing
+            )
+        return self._tables[scorer.label]
 
 
 class Pairing:

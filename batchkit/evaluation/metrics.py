@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from batchkit.evaluation.measure import load_rows, load_scores
+from batchkit.evaluation.measure import load_rows, load_scores, slices_of
 from batchkit.evaluation.results import ArmComparison, Metric, Scoring, Spread
 from batchkit.evaluation.scorers import NO_ANSWER, NO_EXPECTED
 from batchkit.stats.intervals import mean_interval
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from batchkit.stats.variance import SampleSpread
     from batchkit.store.evaluations import Arm, Evaluation
 
-#: In a column with more values, only the most frequent ones are slices.
-LARGEST_SLICES = 50
 #: Of more prompts and models nobody reads every pair.
 _MOST_ARMS_COMPARED = 8
 
@@ -48,7 +45,8 @@ class Measured(NamedTuple):
 def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> Measured:
     """Return every metric of a run: by scorer, prompt and model, over all rows and over each slice."""
     rows = load_rows(connection, evaluation)
-    slices = [(None, np.ones(len(rows.keys), dtype=bool)), *slices_of(rows, suite.slices)]
+    everything = np.ones(len(rows.keys), dtype=bool)
+    slices = [(None, everything), *((one.name, one.members) for one in slices_of(rows, suite.slices))]
     metrics: list[Metric] = []
     scorings: list[Scoring] = []
     comparisons: list[ArmComparison] = []
@@ -109,18 +107,6 @@ def _arm_comparisons(scorer: str, arms: Sequence[Arm], table: ScoreTable, rows: 
             fell=compared.fell,
             rose=compared.rose,
         )
-
-
-def slices_of(rows: Rows, columns: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield the slices of a run as ``column=value`` with their rows, the largest ones of each column first."""
-    for column in columns:
-        values = rows.slices.get(column, [])
-        frequent = Counter(values).most_common(LARGEST_SLICES)
-        for value, _ in sorted(frequent, key=lambda entry: (-entry[1], str(entry[0]))):
-            yield (
-                f"{column}={'' if value is None else value}",
-                np.array([found == value for found in values], dtype=bool),
-            )
 
 
 def _metric(

@@ -127,7 +127,7 @@ def _scores(found: EvaluationSummary) -> Iterator[RunScore]:
     changes: dict[tuple[str, str, str], Change] = {
         (change.scorer, change.prompt, change.model): change
         for change in found.changes
-        if change.slice is None and change.baseline is None
+        if change.slice is None and change.window is None
     }
     alarms = {(change.scorer, change.prompt, change.model) for change in found.alarms}
     for metric in found.metrics:

@@ -12,13 +12,10 @@ from batchkit.stats.power import smallest_fall, smallest_graded_fall
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Connection
 
     from batchkit.evaluation.scorers import ScorerBase
     from batchkit.evaluation.suite import Alarm, Suite
-    from batchkit.store.evaluations import Evaluation
 
 #: The share of rows whose score changes by chance from run to run, until two runs have shown it.
 ASSUMED_CHANGING = 0.1
@@ -118,14 +115,14 @@ class _Earlier:
 
     def __init__(self, suite: Suite, connection: Connection | None) -> None:
         self._suite, self._connection = suite, connection
-        self._runs = [] if connection is None else list(_finished(connection, suite.name))
+        self._runs = [] if connection is None else evaluations.last_scored(connection, suite.name, limit=_EARLIER_RUNS)
 
     def change(self, scorer: str, prompt: str, model: str) -> tuple[Change | None, str | None]:
         """Return the last comparison of two runs in which no alarm went off for this metric, and the later run's name."""
         for run in self._runs:
             for change in SUMMARY.validate_json(run.summary or "").changes:
                 is_metric = (change.scorer, change.prompt, change.model) == (scorer, prompt, model)
-                if is_metric and not change.is_alarm and change.baseline is None:
+                if is_metric and not change.is_alarm and change.window is None:
                     return change, run.name
         return None, None
 
@@ -145,9 +142,3 @@ class _Earlier:
             if is_scored.any():
                 return design_effect(scores[is_scored], rows.clusters[is_scored])
         return 1.0
-
-
-def _finished(connection: Connection, suite: str) -> Iterator[Evaluation]:
-    for run in reversed(evaluations.runs_of(connection, suite)[-_EARLIER_RUNS:]):
-        if run.summary is not None and run.number is not None and run.fully_scored:
-            yield run

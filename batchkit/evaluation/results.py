@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 #: went off. ``unscored``: a watched scorer has scores for too few answers. ``incomparable``: too few rows could be compared.
 #: ``rescored``: the answers of another run, scored again.
 Verdict = Literal["passed", "regressed", "unscored", "incomparable", "first", "rescored", "unfinished"]
+#: Runs with one of these verdicts are what ``against: passed`` means, and what an alarm ``over`` several runs looks at.
+PASSED: Final = ("passed", "first", "incomparable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,33 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSpan:
+    """``count`` passed runs of a suite's series, from ``first`` to ``last``."""
+
+    count: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The runs of which an alarm ``over`` several ones compares the first ones, ``before``, with as many last ones, ``after``; ``runs`` in all."""
+
+    runs: int
+    before: RunSpan
+    after: RunSpan
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """A metric compared with that of the previous run, over the rows of both.
+    """A metric compared with that of the previous run, over the rows of both; with a ``window`` those are means of several runs.
 
     ``low`` and ``high`` bound ``difference`` (after minus before) with 95 % confidence. ``p_value`` is two-sided. ``fall_p_value``,
     for metrics with an alarm, is one-sided, for a fall, and corrected (Holm) for all alarms of the suite; ``threshold`` is that
-    alarm's ``fall``. ``flipped_down`` and ``flipped_up`` count the rows whose score changed. ``slice`` is ``column=value``, None for all
-    rows. ``baseline`` is the run that was compared with, if it is not the one of the whole comparison. ``pairs`` are the rows that
-    both runs have scored, ``scored`` the rows of the run that scored fewer. ``bound`` says what ``threshold`` bounds (see ``Alarm``).
+    alarm's ``fall``. ``since`` names the run in which an alarm went off that is still on, compared with the same run; its p-value is not
+    corrected. ``flipped_down`` and ``flipped_up`` count the rows whose score changed. ``slice`` is ``column=value``, None for all
+    rows. ``pairs`` are the rows that both runs have scored, ``scored`` the rows of the run that scored fewer. ``bound`` says what
+    ``threshold`` bounds (see ``Alarm``).
     """
 
     scorer: str
@@ -109,9 +130,10 @@ class Change:
     flipped_up: int
     fall_p_value: float | None = None
     slice: str | None = None
-    baseline: str | None = None
     scored: int = 0
     bound: Literal["estimate", "truth"] = "estimate"
+    window: Window | None = None
+    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,16 +330,17 @@ def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
     moves = _moves(runner, evaluation, found, tables, suite)
     for answered in read_row_answers(runner, runner.find(evaluation.workload)):
         for answer in answered.answers:
-            yield _scored(suite, answered.row, answer, tables, moves)
+            yield scored_row(suite, answered.row, answer, tables, moves)
 
 
-def _scored(
+def scored_row(
     suite: Suite,
     row: dict[str, Any],
     answer: RequestAnswer,
     tables: Mapping[str, ScoreTable],
     moves: Mapping[str, np.ndarray[Any, Any]],
 ) -> ScoredRow:
+    """Return an answer with its scores; ``moves`` has for each scorer how far each answer's score changed, in the order of the requests."""
     scores: dict[str, float | None] = {}
     for label, table in tables.items():
         value = table.flat[answer.seq] if answer.seq < table.flat.size else np.nan

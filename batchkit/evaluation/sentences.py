@@ -9,7 +9,7 @@ from batchkit import formatting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchkit.evaluation.results import Change, EvaluationSummary, Scoring
+    from batchkit.evaluation.results import Change, EvaluationSummary, RunSpan, Scoring, Window
 
 _MESSAGE_CHARACTERS = 160
 _LEAST_P = 0.001
@@ -31,13 +31,41 @@ def metric_name(of: Change | Scoring) -> str:
 
 def alarm_sentence(change: Change) -> str:
     """Return why an alarm went off."""
-    beside = f" compared with {change.baseline}" if change.baseline else ""
+    over = "" if change.window is None else f" over {formatting.counted(change.window.runs, 'run')}"
     bound = "certainly beyond" if change.bound == "truth" else "alarm at"
+    since = f" since {change.since}" if change.since else ""
     p_value = p_text(1.0 if change.fall_p_value is None else change.fall_p_value)
+    means = f"; {window_sentence(change.window)}" if change.window is not None else ""
     return (
-        f"{metric_name(change)} fell by {-change.difference:.3f}{beside}: {change.before:.3f} -> {change.after:.3f}"
-        f" ({bound} {change.threshold or 0.0:.3f}, p {p_value})"
+        f"{metric_name(change)} fell by {-change.difference:.3f}{over}: {change.before:.3f} -> {change.after:.3f}"
+        f" ({bound} {change.threshold or 0.0:.3f}{since}, p {p_value}{means})"
     )
+
+
+def window_sentence(window: Window) -> str:
+    """Return what was compared over several runs."""
+    return f"{_mean_of(window.before)} -> {_mean_of(window.after)}"
+
+
+def _mean_of(span: RunSpan) -> str:
+    if span.count == 1:
+        return span.first
+    return f"the mean of {span.count:,} runs from {span.first} to {span.last}"
+
+
+def windows(found: EvaluationSummary) -> Iterator[str]:
+    """Yield what the alarms over several runs have compared, one sentence for each number of runs."""
+    known = dict.fromkeys(change.window for change in (*found.changes, *found.slice_changes) if change.window)
+    for window in known:
+        yield f"over {formatting.counted(window.runs, 'run')}: {window_sentence(window)}"
+
+
+def accepting(found: EvaluationSummary) -> str:
+    """Return what makes the present level the accepted one after a fall; empty if nothing does."""
+    is_named = found.verdict == "regressed" and all(
+        scoring.is_enough for scoring in found.scorings if scoring.is_watched
+    )
+    return f"--against {found.run}" if is_named else ""
 
 
 def scoring_sentence(scoring: Scoring) -> str:
@@ -100,9 +128,16 @@ def of_samples(found: EvaluationSummary) -> Iterator[str]:
     for spread in found.spreads:
         if spread.error is None or spread.error_doubled is None or spread.error_unlimited is None:
             continue
+        total = (spread.within or 0.0) + (spread.between or 0.0)
+        parts = (
+            f"variance {spread.within:.4f} within rows, {spread.between:.4f} between them; "
+            if spread.within is not None and spread.between is not None and total
+            else ""
+        )
+        prompt = "" if spread.prompt in {"", "prompt"} else f" with {spread.prompt}"
         yield (
-            f"{spread.scorer} of {spread.model}: standard error {spread.error:.4f} with {spread.samples:.3g} samples of each row,"
-            f" {spread.error_doubled:.4f} with twice as many, never below {spread.error_unlimited:.4f} with these rows"
+            f"{spread.scorer} of {spread.model}{prompt}: {parts}standard error {spread.error:.4f} with {spread.samples:.3g} samples of"
+            f" each row, {spread.error_doubled:.4f} with twice as many, never below {spread.error_unlimited:.4f} with these rows"
         )
 
 

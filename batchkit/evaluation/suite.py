@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
@@ -89,8 +98,8 @@ class Alarm(_SuitePart):
     It applies to each prompt with each model, or to those that are named; with ``slice`` to each value of that column instead of
     all rows. With the ``bound`` ``estimate`` the mean must have fallen by at least ``fall`` and a fall of any size must be
     significant; with ``truth`` it must be significant that the true fall is larger than ``fall``. It compares with the run that the
-    suite compares ``against``, or with the one whose mean was the ``best`` or the ``median`` of the last ``of_last`` passed runs,
-    which finds a slow decay.
+    suite compares ``against``. With ``over`` it finds a slow decay instead: of the last ``over`` passed runs and the present one, it
+    compares the mean of the last third with that of the first.
     """
 
     scorer: str
@@ -100,8 +109,15 @@ class Alarm(_SuitePart):
     prompt: str | None = None
     slice: str | None = None
     bound: Literal["estimate", "truth"] = "estimate"
-    baseline: Literal["against", "best", "median"] = "against"
-    of_last: int = Field(default=7, ge=1, le=365)
+    over: int | None = Field(default=None, ge=3, le=1_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_former_fields(cls, value: Any) -> Any:
+        """Leave out fields that earlier versions stored with every suite, at values that mean nothing."""
+        if isinstance(value, dict) and value.get("baseline") == "against":
+            return {name: given for name, given in value.items() if name not in {"baseline", "of_last"}}
+        return value
 
     def concerns(self, scorer: str, prompt: str, model: str) -> bool:
         """Whether the alarm applies to this metric."""
@@ -114,7 +130,7 @@ class Suite(_SuitePart):
     Files of ``images`` are read only below ``folder``, unless ``allow_paths`` is set.
 
     ``missing`` is the value of a failed answer: ``zero``, a wrong answer, or ``ignore``, no answer. ``against`` is the run to compare
-    with: the ``previous`` finished run, the last one that ``passed``, or a run by name. A scorer that scored less than ``min_scored``
+    with: the last one that ``passed``, the ``previous`` finished one, or a run by name. A scorer that scored less than ``min_scored``
     of the answers whose rows have an expected value makes the run ``unscored``; a comparison of less than ``min_paired`` of the
     smaller run's scored rows makes it ``incomparable``.
     """
@@ -142,7 +158,7 @@ class Suite(_SuitePart):
         Field(min_length=1),
     ]
     alarms: tuple[Alarm, ...] = ()
-    against: str = "previous"
+    against: str = "passed"
     min_scored: float = Field(default=0.95, ge=0, le=1)
     min_paired: float = Field(default=0.5, ge=0, le=1)
     schedule: Schedule | None = None
@@ -259,10 +275,10 @@ class Suite(_SuitePart):
                     ("alarms", place),
                     f"{alarm.scorer!r} has no scores of these answers: it compares others with them",
                 )
-            if alarm.slice is not None and alarm.baseline != "against":
+            if alarm.over is not None and self.dataset.key is None:
                 yield (
-                    ("alarms", place, "baseline"),
-                    "an alarm for slices compares with the run that the suite compares against",
+                    ("alarms", place, "over"),
+                    "an alarm over several runs needs `dataset: {key: ...}` to find its rows",
                 )
 
     def _contradictions_of(self, place: int, scorer: Scorer, labels: Sequence[str]) -> Iterator[tuple[Place, str]]:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from batchkit.evaluation.results import Change
 from batchkit.stats.falls import fall_beyond
 from batchkit.stats.paired import holm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from batchkit.evaluation.measure import PairedScores
-    from batchkit.evaluation.results import Verdict
+    from batchkit.evaluation.results import Verdict, Window
     from batchkit.evaluation.suite import Alarm
     from batchkit.stats.paired import PairedComparison
     from batchkit.store.evaluations import Arm
+
+
+#: An alarm that is on goes off again while its fall is significant at this level, tested alone.
+STANDING_LEVEL: Final = 0.05
+
+#: Scorer, prompt, model, and slice or None.
+MetricKey: TypeAlias = tuple[str, str, str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """A metric compared with that of an earlier run: over all rows, or over one value of a column (``slice``: ``column=value``).
 
-    ``pairs`` are the scores that were compared, and ``scored`` is the number of rows of the run that scored fewer. ``baseline`` names
-    the earlier run if alarms chose it, as ``kind`` says, from ``chosen_from`` runs, the last ``of_last`` that passed.
+    ``pairs`` are the scores that were compared, and ``scored`` is the number of rows of the run that scored fewer. With a ``window`` means of
+    several runs were compared, for the alarms ``over`` so many.
     """
 
     scorer: str
@@ -34,18 +42,15 @@ class Compared:
     scored: int
     slice: str | None = None
     slice_column: str | None = None
-    baseline: str | None = None
-    kind: Literal["against", "best", "median"] = "against"
-    chosen_from: int = 1
-    of_last: int | None = None
+    window: Window | None = None
+    over: int | None = None
 
     def is_watched_by(self, alarm: Alarm) -> bool:
         """Whether the alarm applies to this comparison."""
         return (
             alarm.concerns(self.scorer, self.arm.prompt, self.arm.model)
             and alarm.slice == self.slice_column
-            and alarm.baseline == self.kind
-            and (self.of_last is None or alarm.of_last == self.of_last)
+            and alarm.over == self.over
         )
 
 
@@ -60,15 +65,25 @@ class _Outcome(NamedTuple):
     is_raised: bool
     alarm: Alarm
     p_value: float
+    since: str | None = None
 
 
-def judged(found: Sequence[Compared], alarms: Sequence[Alarm]) -> tuple[Change, ...]:
+def key_of(change: Change | Compared) -> MetricKey:
+    """Return the scorer, prompt, model and slice of a metric."""
+    arm = change if isinstance(change, Change) else change.arm
+    return change.scorer, arm.prompt, arm.model, change.slice
+
+
+def judged(
+    found: Sequence[Compared], alarms: Sequence[Alarm], standing: Mapping[MetricKey, str] = MappingProxyType({})
+) -> tuple[Change, ...]:
     """Return the changes, with the alarms that they raise.
 
-    A fall must reach the alarm's ``fall`` (its lower bound must, if the alarm says so), and the one-sided test must be below its level
-    after Holm's correction for everything that the suite's alarms watch: among many models, prompts, scorers and slices one falls by
-    chance more often than a single one. The best of several earlier runs is good by chance as well: its p-value counts as many times
-    as there were runs to choose from (Bonferroni).
+    A fall must reach the alarm's ``fall``, and the one-sided test must be below its level after Holm's correction for everything that the
+    suite's alarms watch: among many models, prompts, scorers and slices one falls by chance more often than a single one.
+
+    ``standing`` are alarms that are on since a run, which was compared with the same run. They have been found among all others
+    already, so each is tested alone, and stays on while the fall is at least ``fall`` and its p-value below ``STANDING_LEVEL``.
     """
     watched = [
         (_Hypothesis(place, alarm.fall if alarm.bound == "truth" else None), alarm)
@@ -77,25 +92,33 @@ def judged(found: Sequence[Compared], alarms: Sequence[Alarm]) -> tuple[Change, 
         if compared.is_watched_by(alarm)
     ]
     tested = list(dict.fromkeys(hypothesis for hypothesis, _ in watched))
-    corrected = dict(zip(tested, holm([_p_value(found[one.place], one.margin) for one in tested]), strict=True))
+    alone = dict(zip(tested, (_p_value(found[one.place], one.margin) for one in tested), strict=True))
+    corrected = dict(zip(tested, holm(list(alone.values())), strict=True))
     outcomes: dict[int, _Outcome] = {}
     for hypothesis, alarm in watched:
-        fell, p_value = -found[hypothesis.place].comparison.difference, corrected[hypothesis]
-        is_raised = fell > 0 and fell >= alarm.fall and p_value < alarm.level
+        compared = found[hypothesis.place]
+        since = standing.get(key_of(compared)) if compared.window is None else None
+        outcome = _outcome(compared, alarm, corrected[hypothesis], alone[hypothesis], since)
         before = outcomes.get(hypothesis.place)
         # Of two alarms on one metric a raised one is shown, else the stricter one.
-        if before is None or (is_raised, -alarm.fall) > (before.is_raised, -before.alarm.fall):
-            outcomes[hypothesis.place] = _Outcome(is_raised, alarm, p_value)
+        if before is None or (outcome.is_raised, -alarm.fall) > (before.is_raised, -before.alarm.fall):
+            outcomes[hypothesis.place] = outcome
     return tuple(_change(compared, outcomes.get(place)) for place, compared in enumerate(found))
+
+
+def _outcome(compared: Compared, alarm: Alarm, corrected: float, alone: float, since: str | None) -> _Outcome:
+    fell = -compared.comparison.difference
+    if fell <= 0 or fell < alarm.fall:
+        return _Outcome(False, alarm, corrected)
+    if since is not None and alone < STANDING_LEVEL:
+        return _Outcome(True, alarm, alone, since)
+    return _Outcome(corrected < alarm.level, alarm, corrected)
 
 
 def _p_value(compared: Compared, margin: float | None) -> float:
     if margin is None:
-        p_value = compared.comparison.fall_p_value
-    else:
-        pairs = compared.pairs
-        p_value = fall_beyond(pairs.before, pairs.after, margin, pairs.clusters)
-    return min(p_value * (compared.chosen_from if compared.kind == "best" else 1), 1.0)
+        return compared.comparison.fall_p_value
+    return fall_beyond(compared.pairs.before, compared.pairs.after, margin, compared.pairs.clusters)
 
 
 def _change(compared: Compared, outcome: _Outcome | None) -> Change:
@@ -118,9 +141,10 @@ def _change(compared: Compared, outcome: _Outcome | None) -> Change:
         flipped_up=comparison.rose,
         fall_p_value=None if outcome is None else outcome.p_value,
         slice=compared.slice,
-        baseline=compared.baseline,
         scored=compared.scored,
         bound="estimate" if outcome is None else outcome.alarm.bound,
+        window=compared.window,
+        since=None if outcome is None else outcome.since,
     )
 
 

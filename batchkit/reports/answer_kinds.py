@@ -10,6 +10,7 @@ from batchkit import formatting
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.datasets.values import text_of
 from batchkit.errors import BatchkitError
+from batchkit.evaluation.results import scored_row
 from batchkit.evaluation.scorers.base import is_labelled, pick
 from batchkit.evaluation.scorers.letters import AnswerLetter, LetterReader
 from batchkit.reports import charts
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.results import ScoredRow
     from batchkit.evaluation.scorers import ScorerBase
     from batchkit.models import Workload
     from batchkit.reports.evaluation_sides import Sides
@@ -73,11 +75,16 @@ class _Fallen(NamedTuple):
     label: str
 
 
-def read_kinds(runner: Runner, sides: Sides, workload: Workload) -> Kinds:
-    """Read the answers of a run once, and those of the run that it was compared with. Memory grows with the rows that fell only."""
+def read_kinds(
+    runner: Runner, sides: Sides, workload: Workload, note: Callable[[ScoredRow], None] = lambda _row: None
+) -> Kinds:
+    """Read the answers of a run once, and those of the run that it was compared with. Memory grows with the rows that fell only.
+
+    ``note`` gets each answer with its scores.
+    """
     found = Kinds()
     readers = {scorer.label: label_reader(scorer) for scorer in sides.suite.scorers if scorer.kind in _OF_LABELS}
-    fallen = _read_now(runner, sides, workload, readers, found)
+    fallen = _read_now(runner, sides, workload, readers, found, note=note)
     former = sides.former
     if former is None:
         return found
@@ -103,13 +110,21 @@ def read_kinds(runner: Runner, sides: Sides, workload: Workload) -> Kinds:
 
 
 def _read_now(
-    runner: Runner, sides: Sides, workload: Workload, readers: Mapping[str, LabelReader], found: Kinds
+    runner: Runner,
+    sides: Sides,
+    workload: Workload,
+    readers: Mapping[str, LabelReader],
+    found: Kinds,
+    *,
+    note: Callable[[ScoredRow], None],
 ) -> dict[int, list[_Fallen]]:
     """Count what this run alone tells; return the answers of rows that fell by the places of their former ones."""
     columns = {scorer.label: scorer.expected or sides.suite.expected for scorer in sides.suite.scorers}
     fallen: dict[int, list[_Fallen]] = {}
+    moves = {} if sides.former is None else sides.former.moves
     for row in read_row_answers(runner, workload):
         for answer in row.answers:
+            note(scored_row(sides.suite, row.row, answer, sides.scores, moves))
             arm, before = sides.arm_of(answer.seq), sides.former_seq(answer.seq)
             found.answers[arm] += 1
             found.cut[arm] += answer.finish_reason == "length"
@@ -179,6 +194,15 @@ def kind_tables(sides: Sides, found: Kinds) -> Iterator[Counts]:
             lost = f" What fell is not shown: {cut(found.lost, 300).text}." if found.lost else ""
             title = f"{brief(scorer.label)}: what was mistaken for what, expected → answered"
             yield _table(title, mistakes, names, ("Prompt and model", "Expected → answered"), lost)
+
+
+def commonest_flip(found: Kinds) -> str:
+    """Return the commonest change of a label on rows that fell, with its count; empty without one."""
+    flips = next((flips for flips in found.flips.values() if flips and are_labels(flips)), None)
+    if flips is None:
+        return ""
+    kind, count = min(flips.items(), key=lambda entry: (-entry[1], entry[0]))
+    return f"{kind.first} → {kind.second}, {formatting.counted(count, 'time')}"
 
 
 def are_labels(counts: Counter[Kind]) -> bool:

@@ -79,13 +79,25 @@ def _regressed(summary: EvaluationSummary) -> Headline:
         "regressed",
         "bad",
         f"{formatting.counted(len(alarms), 'alarm')} went off{fell}.",
-        f"Exit code 5: worse than {_baselines(summary)}, beyond noise.",
+        f"Exit code 5: worse than {_baselines(summary)}, beyond noise.{_accepting(summary)}",
     )
 
 
 def _baselines(summary: EvaluationSummary) -> str:
-    names = dict.fromkeys(brief(change.baseline or summary.previous or "") for change in summary.alarms)
+    names = dict.fromkeys(_baseline(change, summary) for change in summary.alarms)
     return " and ".join(islice(filter(None, names), _MOST_ALARMS)) or brief(summary.previous or "an earlier run")
+
+
+def _baseline(change: Change, summary: EvaluationSummary) -> str:
+    if change.window is None:
+        return brief(summary.previous or "")
+    span = change.window.before
+    return brief(span.first if span.count == 1 else f"the {span.count:,} runs from {span.first} to {span.last}")
+
+
+def _accepting(summary: EvaluationSummary) -> str:
+    how = sentences.accepting(summary)
+    return f" The next runs say so too, until it is gone or accepted: batchkit eval SUITE {brief(how)}" if how else ""
 
 
 def changed(summary: EvaluationSummary, cut_answers: Sequence[str]) -> Iterator[str]:
@@ -102,8 +114,11 @@ def changed(summary: EvaluationSummary, cut_answers: Sequence[str]) -> Iterator[
         yield "nothing: the rows, labels, prompts, models, parameters and scorers are the same"
 
 
-def figures(summary: EvaluationSummary) -> Iterator[Figure]:
-    """Yield the figures of a run; the first says what fell, what is lacking, or how good the answers are."""
+def figures(summary: EvaluationSummary, commonest: str = "") -> Iterator[Figure]:
+    """Yield the figures of a run; the first says what fell, what is lacking, or how good the answers are.
+
+    ``commonest`` is the commonest change of an answer on rows that fell.
+    """
     if summary.verdict == "regressed" and summary.alarms:
         for change in summary.alarms[:_MOST_ALARMS]:
             yield _fall(change, summary)
@@ -117,10 +132,13 @@ def figures(summary: EvaluationSummary) -> Iterator[Figure]:
         overall = [metric for metric in summary.metrics if metric.slice is None]
         groups = (list(group) for _, group in groupby(overall, key=lambda metric: metric.scorer))
         yield from map(_best, islice(groups, _FIGURES))
-    changes = [change for change in summary.changes if change.baseline is None]
+    changes = [change for change in summary.changes if change.window is None]
     if summary.previous is not None and changes:
         down, up = sum(change.flipped_down for change in changes), sum(change.flipped_up for change in changes)
-        yield Figure("Rows that flipped", f"{down + up:,}", f"{down:,} fell, {up:,} rose since {summary.previous}")
+        most = f"; most often {brief(commonest)}" if commonest else ""
+        yield Figure(
+            "Rows that flipped", f"{down + up:,}", f"{down:,} fell, {up:,} rose since {summary.previous}{most}"
+        )
     if summary.verdict != "unfinished":
         yield Figure("Answers that failed", f"{summary.failed_answers:,}", "they have no score of their own")
 
@@ -130,7 +148,7 @@ def _fall(change: Change, summary: EvaluationSummary) -> Figure:
     return Figure(
         f"{brief(change.scorer)} fell{within}",
         f"{score_text(change.before)} → {score_text(change.after)}",
-        f"{arm_name(change)}, compared with {brief(change.baseline or summary.previous or '')}",
+        f"{arm_name(change)}, compared with {_baseline(change, summary)}{f', since {brief(change.since)}' if change.since else ''}",
     )
 
 

@@ -72,8 +72,8 @@ def trends(series: Sequence[EvaluationSummary], found: EvaluationSummary) -> Tre
     return Trends(
         f"The last {formatting.counted(len(series), 'run')} of {brief(found.suite)}",
         tuple(drawn),
-        "Mean and 95 % interval of each fully scored run, oldest first, up to this one. A dot is a run that passed or was the first, a"
-        f" triangle one that regressed, a diamond one that could not be compared. A dashed line: the suite or its scorers changed.{left}",
+        "Mean and 95 % interval of each fully scored run, oldest first, up to this one. A triangle: an alarm of this metric"
+        f" went off, over all rows, over several runs or in a slice. A diamond: the run could not be compared. A dashed line: the suite or its scorers changed.{left}",
     )
 
 
@@ -90,15 +90,17 @@ def _trend(series: Sequence[EvaluationSummary], key: tuple[str, str, str]) -> Tr
         version = run.suite_version
         if metric is not None:
             label = f"{cut(run.run, _NAME_BYTES).text}: {score_text(metric.mean)} ({metric.low:.3f} to {metric.high:.3f}), {run.verdict}"
-            points.append(TrendPoint(place, metric.low, metric.mean, metric.high, run.verdict, label, is_changed))
+            is_alarm = any((change.scorer, change.prompt, change.model) == key for change in run.alarms)
+            state = "alarm" if is_alarm else run.verdict
+            points.append(TrendPoint(place, metric.low, metric.mean, metric.high, state, label, is_changed))
     if len(points) < _LEAST_RUNS:
         return None
     arm = next(arm_name(metric) for run in series for metric in run.metrics if _key(metric) == key)
-    regressed = sum(point.verdict == "regressed" for point in points)
+    alarms = sum(point.state == "alarm" for point in points)
     description = (
         f"{cut(key[0], _NAME_BYTES).text} of {cut(arm, _NAME_BYTES).text} in {len(points)} runs: first {score_text(points[0].middle)},"
         f" lowest {score_text(min(point.middle for point in points))}, last {score_text(points[-1].middle)};"
-        f" {formatting.counted(regressed, 'run')} regressed"
+        f" {formatting.counted(alarms, 'run')} with an alarm"
     )
     return Trend(
         f"{brief(key[0])}, {arm}: {score_text(points[-1].middle)}",

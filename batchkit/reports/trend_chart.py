@@ -1,4 +1,4 @@
-"""The chart of a metric over several runs: means with their intervals, and a mark whose shape is the verdict."""
+"""The chart of a metric over several runs: means with their intervals, and a mark whose shape says what is known of the metric."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ _TOP, _BOTTOM = 10, 10
 #: The scale's numbers stand left of the runs, in a ninth of the width.
 _LEFT = 0.11
 #: Shapes around 0, 0: colours alone are not enough for everybody, or on paper.
-_SHAPES = {"regressed": ("bad", "M-5-4H5L0 5Z"), "incomparable": ("open", "M0-5L5 0L0 5L-5 0Z")}
+_SHAPES = {"alarm": ("bad", "M-5-4H5L0 5Z"), "incomparable": ("open", "M0-5L5 0L0 5L-5 0Z")}
 _DOT = ("main", "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z")
 
 
 class TrendPoint(NamedTuple):
-    """A run: its ``place`` in the series, the mean with its interval, the verdict, and a ``label`` for those who point at it.
+    """A run: its ``place`` in the series, the mean with its interval, and a ``label`` for those who point at it.
+
+    ``state`` is ``alarm`` if one of this metric went off, ``incomparable`` if the run was compared with none.
 
     ``is_changed`` says that the suite is another one than in the run before.
     """
@@ -31,7 +33,7 @@ class TrendPoint(NamedTuple):
     low: float
     middle: float
     high: float
-    verdict: str
+    state: str
     label: str
     is_changed: bool = False
 
@@ -62,7 +64,7 @@ def trend(domain: Domain, points: Sequence[TrendPoint], *, places: int, descript
         )
     for point in points:
         x = across(point.place)
-        tone, shape = _SHAPES.get(point.verdict, _DOT)
+        tone, shape = _SHAPES.get(point.state, _DOT)
         pieces.append(
             Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="interval"/>').format(
                 x, x, down(point.low), down(point.high)

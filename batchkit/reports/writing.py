@@ -14,8 +14,9 @@ from batchkit.evaluation.results import is_run, summary
 from batchkit.files.spool import disk_errors, whole_file
 from batchkit.reports import page
 from batchkit.reports.annotation_report import annotation_view
-from batchkit.reports.answer_kinds import cut_sentences, kind_tables, read_kinds
-from batchkit.reports.evaluation_report import evaluation_view, worst_scored
+from batchkit.reports.answer_kinds import commonest_flip, cut_sentences, kind_tables, read_kinds
+from batchkit.reports.evaluation_report import evaluation_view
+from batchkit.reports.evaluation_rows import WorstRows
 from batchkit.reports.evaluation_sides import load_sides, with_context
 from batchkit.reports.evaluation_trend import read_series
 from batchkit.reports.facts import read_facts
@@ -46,7 +47,7 @@ _WORST_FIRST = (
 )
 _REVIEW_FIRST = "Rows whose annotators disagree or did not answer come first; of the others"
 _LOWEST_FIRST = (
-    "First the requests whose score fell since the previous run, then failed ones, then the lowest scores, and at the end some whose"
+    "First the requests whose score fell since the run that was compared with, then failed ones, then the lowest scores, and at the end some whose"
     " score rose. Long texts are cut."
 )
 
@@ -129,21 +130,25 @@ def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
     shown: list[ShownRow] = []
     kinds: tuple[Counts, ...] = ()
     cut_answers: tuple[str, ...] = ()
+    commonest = ""
     order = _WORST_FIRST
     if answers is not None and found.verdict == "unfinished":
         shown = _fitting(worst_rows(runner, answers, limit=rows))
     elif answers is not None:
         sides = load_sides(runner, found)
-        read = read_kinds(runner, sides, answers)
+        worst = WorstRows(rows)
+        read = read_kinds(runner, sides, answers, worst.add)
         kinds, cut_answers = tuple(kind_tables(sides, read)), tuple(cut_sentences(sides, read))
-        worst = worst_scored(runner, answers, name, limit=rows) if rows else []
-        shown = _fitting(with_context(runner, sides, answers, worst))
+        commonest = commonest_flip(read)
+        shown = _fitting(with_context(runner, sides, answers, worst.read(runner, answers)))
         order = _LOWEST_FIRST + _former_note(sides)
     total = facts[0].progress.counts.total if answers is not None else 0
     return page.render(
         title=f"{name}: {found.verdict} - batchkit",
         workloads=[workload_view(of) for of in facts],
-        evaluation=evaluation_view(found, cut_answers=cut_answers, kinds=kinds, series=read_series(runner, found)),
+        evaluation=evaluation_view(
+            found, cut_answers=cut_answers, kinds=kinds, commonest=commonest, series=read_series(runner, found)
+        ),
         rows=shown,
         rows_title=_rows_title(shown, total) if rows else "",
         rows_note=f"{order} {_left_out(shown, total, found.workload_names[0])}",

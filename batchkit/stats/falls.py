@@ -33,7 +33,8 @@ def fall_beyond(before: Values, after: Values, fall: float, clusters: Clusters |
 
     Only 0 and 1: a score test with its exact distribution at the likeliest shares, and no smaller than the p-value of McNemar's
     exact test. Otherwise, and by cluster, the differences are shifted by ``fall`` and their signs flipped; above 5,000
-    pairs or clusters, Student's t. Differences without spread count as in ``compare_pairs``. Without pairs the p-value is 1. Raises ``ValueError`` for different lengths, and for scores or
+    pairs or clusters, Student's t. That takes the differences to be symmetrical about their mean: where nearly all scores fell by one amount
+    and a few rose far, it rejects too often with few pairs (the README beside this file has figures). Differences without spread count as in ``compare_pairs``. Without pairs the p-value is 1. Raises ``ValueError`` for different lengths, and for scores or
     a ``fall`` that are not finite.
     """
     if not math.isfinite(fall):

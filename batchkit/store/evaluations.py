@@ -15,7 +15,7 @@ from batchkit.store.rows import columns_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.engine import Connection
 
 _ROWS_PER_STATEMENT = 1_000
@@ -43,6 +43,14 @@ class RowOf(NamedTuple):
     cluster: str | None = None
     labels: str | None = None
     content: bytes | None = None
+
+
+class RunOfSeries(NamedTuple):
+    """A finished run of a suite's series, without its texts."""
+
+    number: int
+    name: str
+    verdict: str
 
 
 class ScoreOf(NamedTuple):
@@ -197,12 +205,41 @@ def before(
 
     Only fully scored runs: with others nothing can be compared. None: any verdict.
     """
-    conditions = [evaluations.c.suite == evaluation.suite, evaluations.c.number.is_not(None), _FULLY_SCORED]
-    if evaluation.number is not None:
-        conditions.append(evaluations.c.number < evaluation.number)
+    conditions = _scored_before(evaluation.suite, evaluation.number)
     if verdicts is not None:
         conditions.append(evaluations.c.verdict.in_(verdicts))
     return list(_read(connection, *conditions, order=evaluations.c.number.desc(), limit=limit))
+
+
+def last_scored(connection: Connection, suite: str, *, limit: int) -> list[Evaluation]:
+    """Read the last fully scored runs of a suite's series, latest first."""
+    return list(_read(connection, *_scored_before(suite, None), order=evaluations.c.number.desc(), limit=limit))
+
+
+def series_before(
+    connection: Connection, evaluation: Evaluation, *, verdicts: Collection[str], limit: int
+) -> list[RunOfSeries]:
+    """Read the fully scored runs before ``evaluation`` from the last ``limit`` of these ``verdicts`` on, whatever they ended in, oldest first."""
+    conditions = _scored_before(evaluation.suite, evaluation.number)
+    chosen = (
+        select(evaluations.c.number)
+        .where(*conditions, evaluations.c.verdict.in_(verdicts))
+        .order_by(evaluations.c.number.desc())
+        .limit(limit)
+        .subquery()
+    )
+    first = select(func.min(chosen.c.number)).scalar_subquery()
+    query = (
+        select(evaluations.c.number, evaluations.c.name, evaluations.c.verdict)
+        .where(*conditions, evaluations.c.number >= first)
+        .order_by(evaluations.c.number)
+    )
+    return [RunOfSeries(*row) for row in connection.execute(query)]
+
+
+def _scored_before(suite: str, number: int | None) -> list[ColumnElement[bool]]:
+    conditions = [evaluations.c.suite == suite, evaluations.c.number.is_not(None), _FULLY_SCORED]
+    return conditions if number is None else [*conditions, evaluations.c.number < number]
 
 
 def is_first(connection: Connection, evaluation: Evaluation) -> bool:
@@ -225,11 +262,6 @@ def derived_from(connection: Connection, name: str) -> list[Evaluation]:
 def running(connection: Connection) -> list[Evaluation]:
     """Read the runs that are not finished, oldest first; not those that are derived from others."""
     return list(_read(connection, RUNNING, evaluations.c.derived_from.is_(None), order=evaluations.c.id))
-
-
-def runs_of(connection: Connection, suite: str) -> list[Evaluation]:
-    """Read a suite's runs, oldest first."""
-    return list(_read(connection, evaluations.c.suite == suite, order=evaluations.c.number))
 
 
 def add_rows(connection: Connection, evaluation_id: int, rows: Iterable[RowOf]) -> None:
@@ -262,6 +294,16 @@ def rows_of(connection: Connection, evaluation_id: int) -> Iterator[RowOf]:
         .order_by(evaluation_rows.c.number)
     )
     return map(RowOf._make, connection.execute(query))
+
+
+def labels_of(connection: Connection, evaluation_id: int) -> Iterator[tuple[str | None, str | None]]:
+    """Read the key and the labels (see ``RowOf``) of each row of a run, in order."""
+    query = (
+        select(evaluation_rows.c.key, evaluation_rows.c.labels)
+        .where(evaluation_rows.c.evaluation_id == evaluation_id)
+        .order_by(evaluation_rows.c.number)
+    )
+    return ((row[0], row[1]) for row in connection.execute(query))
 
 
 def scores_of(connection: Connection, evaluation_id: int, scorer: str) -> Iterator[ScoreOf]:

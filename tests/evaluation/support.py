@@ -97,11 +97,11 @@ def drive(runner, evaluation):
         runner.process(workload.id)
 
 
-def night(runner, file, **more):
+def night(runner, file, *, against=None, **more):
     """Do a whole run."""
-    evaluation = runs.begin(runner, file, **more)
+    evaluation = runs.begin(runner, file, against=against, **more)
     drive(runner, evaluation)
-    return runs.conclude(runner, evaluation).summary
+    return runs.conclude(runner, evaluation, against=against).summary
 
 
 def means(found, scorer="accuracy"):

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from batchkit.emulator import Scenario
 from batchkit.emulator.faults.lines import FailLines
 from batchkit.emulator.scenarios.scenario import Reply
-from batchkit.errors import InputInvalid, UnknownWorkload, UsageError
+from batchkit.errors import InputInvalid, UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import find_run, scored_rows, summary
@@ -323,54 +323,6 @@ def test_a_slice_that_collapses_sets_off_its_alarm(open_harness_on_sqlite, tmp_p
     }
 
 
-@pytest.mark.parametrize(
-    ("baseline", "chosen", "verdict"), [("best", "slow-1", "regressed"), ("median", "slow-2", "passed")]
-)
-def test_an_alarm_may_look_further_back_than_the_last_run(open_harness_on_sqlite, tmp_path, baseline, chosen, verdict):
-    """Each night falls by less than the alarm; the best of the last nights shows it, the median not yet."""
-    text = REVIEWS.replace("name: reviews", "name: slow").replace(
-        "{scorer: accuracy, fall: 0.05}", f"{{scorer: accuracy, fall: 0.2, baseline: {baseline}, of_last: 3}}"
-    )
-    harness = open_harness_on_sqlite()
-    runner, file = harness.runner, reviews_suite(tmp_path, 60, text)
-    for rows in (0, 5, 10):
-        fault = wrong(1.0).model_copy(
-            update={"custom_ids": frozenset(f"r{number}:gpt-oss-20b:1" for number in range(rows))}
-        )
-        harness.emulator.set_scenario(Scenario(faults=(fault,) if rows else ()))
-        assert night(runner, file).verdict in {"first", "passed"}
-    fault = wrong(1.0).model_copy(update={"custom_ids": frozenset(f"r{number}:gpt-oss-20b:1" for number in range(16))})
-    harness.emulator.set_scenario(Scenario(faults=(fault,)))
-    found = night(runner, file)
-    assert found.verdict == verdict
-    watched = next(one for one in found.changes if one.baseline is not None and one.model == SMALL)
-    assert (watched.baseline, watched.before) == (chosen, pytest.approx(1.0 if baseline == "best" else 55 / 60))
-
-
-def test_an_alarm_that_finds_no_run_to_compare_with_has_compared_nothing(open_harness_on_sqlite, tmp_path):
-    """The scorer changed, so that no passed run has its scores: a fall behind that is not called passed."""
-    text = REVIEWS.replace("{scorer: accuracy, fall: 0.05}", "{scorer: accuracy, fall: 0.05, baseline: median}")
-    harness = open_harness_on_sqlite()
-    night(harness.runner, reviews_suite(tmp_path, 20, text))
-    harness.emulator.set_scenario(Scenario(faults=(wrong(1.0),)))
-    changed = text.replace(
-        "{kind: choice, name: accuracy, field: label}", "{kind: exact, name: accuracy, field: label}"
-    )
-    found = night(harness.runner, load_suite(write_suite(tmp_path, changed)))
-    assert found.verdict == "incomparable"
-    assert f"accuracy of {SMALL} was not compared: its alarms found no passed run to compare with" in found.notes
-
-
-def test_a_baseline_of_the_suite_that_does_not_exist_is_refused(sqlite_harness, tmp_path):
-    """A misspelt run, one that is not finished, and one without scores: nothing is begun, nothing is sent."""
-    runner = sqlite_harness.runner
-    file = reviews_suite(tmp_path, 4, f"{REVIEWS}\nagainst: review-1\n")
-    with pytest.raises(UnknownWorkload, match="no evaluation 'review-1'"):
-        runs.begin(runner, file)
-    assert open_runs(runner) == []
-    assert sqlite_harness.emulator.ledger().calls == {}
-
-
 def test_a_run_without_scores_is_no_named_baseline(sqlite_harness, tmp_path, monkeypatch):
     """It would compare nothing."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 4, OWN)
@@ -378,15 +330,6 @@ def test_a_run_without_scores_is_no_named_baseline(sqlite_harness, tmp_path, mon
     night(runner, file)
     with pytest.raises(UsageError, match="has scores for too few answers"):
         runs.begin(runner, file, against="own-1")
-
-
-def test_passed_is_the_last_run_that_was_not_worse(open_harness_on_sqlite, tmp_path):
-    """A run that regressed is not what ``passed`` means, a first run is."""
-    harness = open_harness_on_sqlite()
-    runner, file = harness.runner, reviews_suite(tmp_path, 40, f"{REVIEWS}\nagainst: passed\n")
-    night(runner, file)
-    harness.emulator.set_scenario(Scenario(faults=(wrong(0.4),)))
-    assert [night(runner, file).previous for _ in range(2)] == ["reviews-1", "reviews-1"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import scored_rows, summary
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.files import jsonl
-from batchkit.reports.evaluation_report import worst_scored
+from batchkit.reports.evaluation_rows import WorstRows
 from tests.evaluation.support import (
     LARGE,
     REVIEWS,
@@ -330,8 +330,11 @@ def test_values_of_any_type_are_expected_sliced_and_judged(open_harness_on_sqlit
     assert {metric.slice for metric in found.metrics} >= {"day=2026-01-02", "took=5", "price=10.00"}
     asked = [row.row for row in read_row_answers(runner, runner.find(found.workload_names[1]))]
     assert [(row["note"], row["label"]) for row in asked] == [({"x": 1}, "2.50"), (None, "neg")]
-    worst = worst_scored(runner, runner.find(found.workload_names[0]), found.run, limit=2)
-    assert {row.expected.text for row in worst if row.expected} == {"2.50", "10.00"}
+    worst = WorstRows(2)
+    for row in scored_rows(runner, found.run):
+        worst.add(row)
+    shown = worst.read(runner, runner.find(found.workload_names[0]))
+    assert {row.expected.text for row in shown if row.expected} == {"2.50", "10.00"}
 
 
 def test_an_export_does_not_overwrite_the_dataset(sqlite_harness, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from batchkit.evaluation.measure import PairedScores
 from batchkit.evaluation.suite import Alarm
-from batchkit.evaluation.verdict import Compared, judged, verdict_of
+from batchkit.evaluation.verdict import Compared, judged, key_of, verdict_of
 from batchkit.stats.paired import PairedComparison, compare_pairs
 from batchkit.store.evaluations import Arm
 from tests.evaluation.year_world import at_mean
@@ -117,6 +117,23 @@ def test_of_two_alarms_on_one_metric_the_one_that_goes_off_is_shown():
     alarms = [Alarm(scorer="accuracy", fall=0.5), Alarm(scorer="accuracy", fall=0.05)]
     (change,) = judged([compared(-0.1, 0.009)], alarms)
     assert (change.is_alarm, change.threshold, change.fall_p_value) == (True, 0.05, 0.009)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_value", "is_on"), [(-0.06, 0.04, True), (-0.06, 0.05, False), (-0.04, 0.0001, False)]
+)
+def test_an_alarm_stays_on_while_the_fall_is_there(difference, p_value, is_on):
+    """It was found among all already, so it is tested alone: the corrected p-value of 8 models would end it."""
+    moved = [compared(difference, p_value, slice="a=b", slice_column="a")]
+    moved += [
+        compared(0.0, 1.0, arm=Arm("prompt", "0" * 64, f"m{place}"), slice="a=b", slice_column="a")
+        for place in range(7)
+    ]
+    alarm = Alarm(scorer="accuracy", fall=0.05, slice="a")
+    change, *others = judged(moved, [alarm], {key_of(moved[0]): "s-7"})
+    assert (change.is_alarm, change.since) == (is_on, "s-7" if is_on else None)
+    assert not any(other.is_alarm for other in others)
+    assert not judged(moved, [alarm])[0].is_alarm
 
 
 def test_a_sample_of_planted_falls_is_found_and_noise_is_not():

@@ -22,12 +22,8 @@ from batchkit.annotation.workload_from_table import snapshot_path
 from batchkit.datasets import Snapshot
 from batchkit.engine.runtime import Runner
 from batchkit.evaluation import runs, scoring
-from batchkit.evaluation.comparing import compare
-from batchkit.evaluation.results import find_run
-from batchkit.evaluation.runs import suite_of
 from batchkit.evaluation.scorers.texts import ChoiceScorer
 from batchkit.evaluation.sentences import reason
-from batchkit.evaluation.suite import Alarm
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.settings import load_settings
 from tests.evaluation.support import write_suite
@@ -58,21 +54,10 @@ scorers:
   - {{kind: {kind}, name: accuracy, field: label}}
 alarms:
   - {{scorer: accuracy, fall: 0.05, level: 0.01}}
-  - {{scorer: accuracy, fall: 0.02, level: 0.01, baseline: median, of_last: 30}}
+  - {{scorer: accuracy, fall: 0.02, level: 0.01, over: 90}}
   - {{scorer: accuracy, fall: 0.15, level: 0.01, slice: category}}
 against: {against}
 """
-NAMED = "with a run by name"
-#: Ways to look for a slow decay, each as the only alarm of the suite.
-LOOKING_BACK = {
-    "with the median of 30": Alarm(scorer="accuracy", fall=0.02, baseline="median", of_last=30),
-    "with the median of 180": Alarm(scorer="accuracy", fall=0.02, baseline="median", of_last=180),
-    "with the best of 30": Alarm(scorer="accuracy", fall=0.02, baseline="best", of_last=30),
-    "with the best of 180": Alarm(scorer="accuracy", fall=0.02, baseline="best", of_last=180),
-    NAMED: Alarm(scorer="accuracy", fall=0.02),
-}
-#: They are tried every seventh night of the decay.
-LOOK_EVERY = 7
 
 
 @dataclass(frozen=True)
@@ -86,9 +71,6 @@ class Night:
     #: Alarms that are about nothing that was planted, with the suite's smallest falls and without any.
     false_alarms: int = 0
     false_at_any_fall: int = 0
-    #: Which ways to look back find the decaying model, and which another one.
-    found_by: frozenset[str] = frozenset()
-    wrongly_by: frozenset[str] = frozenset()
 
     @property
     def is_right(self) -> bool:
@@ -124,10 +106,21 @@ class Year:
         """Return the nights with a verdict that nothing allows, without the false alarms of nights without an event."""
         return [night for night in self.nights if not night.is_right and night.event is not None]
 
+    def nights_of(self, event: Event) -> list[Night]:
+        """Return the nights of an event."""
+        return [night for night in self.nights if night.event == event]
+
     def found_after(self, event: Event) -> int | None:
         """Return after how many nights of an event a verdict told it; None if none did."""
-        of_event = [night for night in self.nights if night.event == event]
-        return next((place for place, night in enumerate(of_event, 1) if night.verdict == "regressed"), None)
+        return next(
+            (place for place, night in enumerate(self.nights_of(event), 1) if night.verdict == "regressed"), None
+        )
+
+    def told_on(self, event: Event) -> tuple[int, int]:
+        """Return on how many nights of an event a verdict told it, and how many there are from the first of these on."""
+        verdicts = [night.verdict for night in self.nights_of(event)]
+        since = verdicts[(self.found_after(event) or 1) - 1 :]
+        return since.count("regressed"), len(since)
 
 
 def largest_count(nights: int, level: float = LEVEL) -> int:
@@ -135,13 +128,10 @@ def largest_count(nights: int, level: float = LEVEL) -> int:
     return int(stats.binom.ppf(0.99, nights, level))
 
 
-def play(
-    folder: Path, *, seed: int, models: int = 2, nights: int = NIGHTS, against: str = "previous"
-) -> Iterator[Night]:
+def play(folder: Path, *, seed: int, models: int = 2, nights: int = NIGHTS, against: str = "passed") -> Iterator[Night]:
     """Play a series of nights in an empty folder."""
     planned = events(nights)
     world = World(seed, models, planned)
-    starts: dict[int, str] = {}
     nights_of: dict[str, int] = {}
     settings = load_settings(home=folder / "home", database_url=f"sqlite:///{folder / 'batchkit.db'}", api_key="any")
 
@@ -160,8 +150,7 @@ def play(
             nights_of[evaluation.workload] = number
             with _scorer(event):
                 found = runs.conclude(runner, evaluation).summary
-            starts[number] = found.run
-            yield _judged(runner, found, number, event, world.models(number), starts)
+            yield _judged(found, number, event, world.models(number))
 
 
 def _suite(world: World, number: int, planned: list[Event], against: str) -> str:
@@ -193,22 +182,13 @@ def _scorer(event: Event | None) -> Any:
     return patch.object(ChoiceScorer, "_compare", failing)
 
 
-def _judged(
-    runner: Runner, found: EvaluationSummary, number: int, event: Event | None, names: list[str], starts: dict[int, str]
-) -> Night:
+def _judged(found: EvaluationSummary, number: int, event: Event | None, names: list[str]) -> Night:
     def unexplained(changes: Iterable[Change]) -> list[Change]:
         return [change for change in changes if event is None or not event.explains(change, names)]
 
     # The p-values are corrected for everything that is watched, whatever the smallest fall is.
     changes = (*found.changes, *found.slice_changes)
     significant = [change for change in changes if change.difference < 0 and (change.fall_p_value or 1.0) < LEVEL]
-    by, wrongly = set(), set()
-    if event is not None and event.is_gradual and (number - event.first) % LOOK_EVERY == 0:
-        for name, alarm in LOOKING_BACK.items():
-            raised = _again(runner, found, alarm, starts[event.first] if name == NAMED else found.previous)
-            others = unexplained(raised)
-            by |= {name} if len(others) < len(raised) else set()
-            wrongly |= {name} if others else set()
     return Night(
         number=number,
         event=event,
@@ -216,20 +196,7 @@ def _judged(
         said=reason(found),
         false_alarms=len(unexplained(found.alarms)),
         false_at_any_fall=len(unexplained(significant)),
-        found_by=frozenset(by),
-        wrongly_by=frozenset(wrongly),
     )
-
-
-def _again(runner: Runner, found: EvaluationSummary, alarm: Alarm, against: str | None) -> list[Change]:
-    """Return the alarms that a night's comparison would raise with this alarm alone, compared with another run."""
-    if against is None or against == found.run:
-        return []
-    suite = suite_of(find_run(runner, found.run)).model_copy(update={"alarms": (alarm,), "slices": ()})
-    comparison = compare(
-        runner, find_run(runner, found.run), suite, find_run(runner, against), table_digest=found.table_digest
-    )
-    return [change for change in comparison.changes if change.is_alarm]
 
 
 def report(year: Year, planned: list[Event]) -> str:
@@ -239,8 +206,8 @@ def report(year: Year, planned: list[Event]) -> str:
     lines = [
         "nights: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()),
         "",
-        "| Nights | Event | May say | Said | Found after |",
-        "|---|---|---|---|---|",
+        "| Nights | Event | May say | Said | First told on its night | Told on |",
+        "|---|---|---|---|---|---|",
     ]
     for event in planned:
         of_event = [night for night in year.nights if night.event == event]
@@ -249,27 +216,17 @@ def report(year: Year, planned: list[Event]) -> str:
         said = Counter(night.verdict for night in of_event)
         after = year.found_after(event)
         found = "-" if not event.is_to_be_found else "not found" if after is None else f"{after}"
+        told = "{} of {}".format(*year.told_on(event)) if event.is_to_be_found and after else "-"
         numbers = f"{event.first}" if event.first == event.last else f"{event.first}-{event.last}"
         lines.append(
             f"| {numbers} | {event.name} | {', '.join(sorted(event.verdicts))} |"
-            f" {', '.join(f'{count} {verdict}' for verdict, count in said.most_common())} | {found} |"
+            f" {', '.join(f'{count} {verdict}' for verdict, count in said.most_common())} | {found} | {told} |"
         )
     for name, count in (("as the suite has it", year.false_alarms()), ("any fall counts", year.false_at_any_fall())):
         p_value = stats.binomtest(count, quiet, LEVEL, alternative="greater").pvalue if quiet else 1.0
         lines.append(
             f"false alarms, {name}: {count} of {quiet} nights without an event;"
             f" level {LEVEL} allows {LEVEL * quiet:.1f}, at most {largest_count(quiet)} (binomial p {p_value:.2f})"
-        )
-    decaying = [
-        night
-        for night in year.nights
-        if night.event is not None and night.event.is_gradual and (night.number - night.event.first) % LOOK_EVERY == 0
-    ]
-    for name in LOOKING_BACK:
-        hits = [place * LOOK_EVERY + 1 for place, night in enumerate(decaying) if name in night.found_by]
-        others = sum(name in night.wrongly_by for night in decaying)
-        lines.append(
-            f"decay {name}: found on {len(hits)} of {len(decaying)} nights, first on its night {hits[:1]}; another model on {others} of {len(decaying)}"
         )
     lines += [
         f"WRONG {night.number} {night.event and night.event.name}: {night.verdict} {night.said}"
@@ -285,7 +242,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--models", type=int, default=2, choices=(2, 3, 4))
     parser.add_argument("--nights", type=int, default=NIGHTS)
-    parser.add_argument("--against", default="previous", choices=("previous", "passed"))
+    parser.add_argument("--against", default="passed", choices=("passed", "previous"))
     parser.add_argument("--verbose", action="store_true", help="print each night")
     asked = parser.parse_args()
     year = Year()

@@ -10,8 +10,16 @@ from batchkit.emulator.faults.answers import CutAnswers
 from batchkit.evaluation.results import scored_rows, summary
 from batchkit.evaluation.scorers.letters import AnswerLetter
 from batchkit.evaluation.scorers.texts import ChoiceScorer
-from batchkit.reports.answer_kinds import Kind, are_labels, cut_sentences, kind_tables, label_reader, read_kinds
-from batchkit.reports.evaluation_report import worst_scored
+from batchkit.reports.answer_kinds import (
+    Kind,
+    are_labels,
+    commonest_flip,
+    cut_sentences,
+    kind_tables,
+    label_reader,
+    read_kinds,
+)
+from batchkit.reports.evaluation_rows import WorstRows
 from batchkit.reports.evaluation_sides import load_sides, with_context
 from batchkit.reports.writing import write_report
 from tests.evaluation.support import LARGE, REVIEWS, SMALL, make_answer, night, reviews_suite, wrong
@@ -47,6 +55,7 @@ def test_flips_are_counted_by_what_was_answered_before_and_now(compared):
     }
     assert any(line.cells == (LARGE, "positive → (no answer)") for line in table.lines)
     assert sum(int(line.value) for line in table.lines) == fell.total()
+    assert commonest_flip(kinds) == f"{table.lines[0].cells[1]}, {table.lines[0].value} times"
     (sentence,) = cut_sentences(sides, kinds)
     assert sentence == (
         f"answers that the limit of tokens has cut (finish_reason length), {LARGE}: {kinds.cut[1]} of 40; before 0 of 40"
@@ -70,7 +79,9 @@ def test_a_fallen_row_has_its_former_answer_and_the_other_models(compared):
     """The former answer is that of the same row and model, with its end and tokens; the other model's answer has its score."""
     workload = compared.find("reviews-2")
     sides = load_sides(compared, summary(compared, "reviews-2"))
-    shown = with_context(compared, sides, workload, worst_scored(compared, workload, "reviews-2", limit=80))
+    worst = WorstRows(80)
+    read_kinds(compared, sides, workload, worst.add)
+    shown = with_context(compared, sides, workload, worst.read(compared, workload))
     before = {row.seq: row for row in scored_rows(compared, "reviews-1")}
     fell = [row for row in shown if row.flipped == "down"]
 

@@ -18,7 +18,8 @@ from batchkit.evaluation.results import (
     summary,
 )
 from batchkit.reports.charts import round_domain
-from batchkit.reports.evaluation_report import _lowest, evaluation_view
+from batchkit.reports.evaluation_report import evaluation_view
+from batchkit.reports.evaluation_rows import WorstRows
 from batchkit.reports.writing import write_report
 from tests.evaluation.support import REVIEWS, SMALL, reviews_suite
 from tests.reports.conftest import running
@@ -137,9 +138,11 @@ def test_the_worst_rows_are_found_in_one_pass():
         scored(6, score=0.0),
     ]
 
-    assert [row.seq for row in _lowest(iter(rows), 10)] == [1, 2, 5, 6, 51, 52, 53, 54, 3, 4]
-    assert [row.seq for row in _lowest(iter(rows), 1)] == [1]
-    assert _lowest(iter(rows), 0) == []
+    for limit, expected in ((10, [1, 2, 5, 6, 51, 52, 53, 54, 3, 4]), (1, [1]), (0, [])):
+        worst = WorstRows(limit)
+        for row in rows:
+            worst.add(row)
+        assert [row.seq for row in worst.rows()] == expected
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,11 @@ def drawn(chart, tag):
     return [element.attrib for element in root.iter() if element.tag == tag]
 
 
-def test_a_trend_has_a_mark_for_each_run_whose_shape_is_its_verdict():
-    """Colour is not the only sign: passed, regressed and incomparable runs have shapes of their own."""
+def test_a_trend_has_a_mark_for_each_run_whose_shape_says_what_is_known():
+    """Colour is not the only sign: alarms and incomparable runs have shapes of their own."""
     points = [
         TrendPoint(place, 0.5, 0.6, 0.7, verdict, f"<{verdict}>")
-        for place, verdict in enumerate(("first", "passed", "regressed", "incomparable"))
+        for place, verdict in enumerate(("first", "passed", "alarm", "incomparable"))
     ]
     chart = trend(Domain(0.0, 1.0), points, places=4, description="a <trend>")
     marks = drawn(chart, "path")
@@ -39,13 +39,17 @@ def test_a_trend_has_a_mark_for_each_run_whose_shape_is_its_verdict():
     assert [mark["class"] for mark in marks] == ["fill-main", "fill-main", "fill-bad", "fill-open"]
     assert len({mark["d"] for mark in marks}) == 3
     assert [line["class"] for line in drawn(chart, "line")] == ["grid"] * 3 + ["path"] * 3 + ["interval"] * 4
-    assert "&lt;regressed&gt;" in str(chart)
+    assert "&lt;alarm&gt;" in str(chart)
     assert drawn(chart, "svg")[0]["aria-label"] == "a <trend>"
 
 
 def test_each_metric_has_a_chart_and_a_changed_suite_a_line():
-    """Slices have none; the description says the first, the lowest and the last mean."""
-    series = [make_run(1, 0.9, "first"), make_run(2, 0.8, "regressed"), make_run(3, 0.85, version="1" * 64)]
+    """Slices have none; the description says the first, the lowest and the last mean, and in how many runs its alarm went off."""
+    of_other = replace(
+        make_run(3, 0.85, "regressed", version="1" * 64), changes=(make_change(model="m9", is_alarm=True),)
+    )
+    fallen = replace(make_run(2, 0.8, "regressed"), slice_changes=(make_change(slice="a=b", is_alarm=True),))
+    series = [make_run(1, 0.9, "first"), fallen, of_other]
     found = trends(series, series[-1])
 
     assert found is not None
@@ -53,7 +57,7 @@ def test_each_metric_has_a_chart_and_a_changed_suite_a_line():
     (chart,) = found.charts
     assert chart.title == "accuracy, small: 0.850"
     assert drawn(chart.chart, "svg")[0]["aria-label"] == (
-        "accuracy of small in 3 runs: first 0.900, lowest 0.800, last 0.850; 1 run regressed"
+        "accuracy of small in 3 runs: first 0.900, lowest 0.800, last 0.850; 1 run with an alarm"
     )
     assert sum(line["class"] == "reference" for line in drawn(chart.chart, "line")) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
 
 _ANSWER_CHARACTERS = 60
+_AGAINST = re.compile(r" --against[ =]\S+")
 #: A slice whose change is less significant is shown on the page only.
 _NOTABLE_P = 0.05
 
@@ -51,7 +53,7 @@ def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bo
     labels = labels_table(found)
     if labels is not None:
         console.show(out, labels)
-    console.tell(out, last_words(found, report.fallen_rows, report=report.page))
+    console.tell(out, last_words(found, report.fallen_rows, again=terminal.again, report=report.page))
     return code
 
 
@@ -110,7 +112,8 @@ def changes_table(found: EvaluationSummary) -> Table:
     for change in shown:
         style = "bold red" if change.is_alarm else ""
         within = (Text(change.slice or "all"),) if moved else ()
-        beside = Text(f" vs {change.baseline}", style="dim") if change.baseline else Text("")
+        window = change.window
+        beside = Text("") if window is None else Text(f" over {window.runs:,} runs", style="dim")
         first, *others = name(change)
         table.add_row(first + beside, *others, *within, *_moved(change), style=style)
     return table
@@ -167,8 +170,12 @@ def first_words(found: EvaluationSummary) -> Iterator[Text]:
         yield Text(f"since {found.previous}: {formatting.printable(difference)}", style="yellow")
 
 
-def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
-    """Return the result of the run, line by line."""
+def last_words(
+    found: EvaluationSummary, flips: Sequence[ScoredRow], *, again: str, report: Path | None
+) -> Iterator[Text]:
+    """Return the result of the run, line by line; ``again`` is the command that was given."""
+    for sentence in sentences.windows(found):
+        yield Text(formatting.printable(sentence), style="dim")
     yield from map(Text, sentences.between_arms(found))
     yield from map(Text, sentences.of_samples(found))
     for agreed in found.judge_agreement:
@@ -189,6 +196,8 @@ def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: 
         if note != why:
             yield Text(formatting.printable(note), style="dim")
     yield _verdict(found)
+    if accepting := sentences.accepting(found):
+        yield outcome.next_step("accept", f"{_AGAINST.sub('', again)} {accepting}")
     if report is not None:
         yield outcome.next_step("report", _from_here(report))
 

@@ -33,7 +33,7 @@ Against = Annotated[
     typer.Option(
         "--against",
         metavar="NAME",
-        help="The run to compare with: its name, previous, or passed (default what the suite says: previous).",
+        help="The run to compare with: its name, passed, or previous (default what the suite says: passed).",
         show_default=False,
     ),
 ]
@@ -143,7 +143,7 @@ def evaluate(
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Run the evaluation SUITE: ask its models, score the answers, and compare the scores with the previous run.
+    """Run the evaluation SUITE: ask its models, score the answers, and compare the scores with the last run that passed.
 
     The suite names a dataset, prompts, models, scorers and alarms. Each score is stored with its row, answer
     and batch; each metric is shown with its confidence interval. Stop it at any time: the same command resumes the unfinished run, and
