@@ -6,10 +6,16 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
 from batchkit.files.outputs import check_file
+from batchkit.settings import load_settings
+
+if TYPE_CHECKING:
+    from batchkit.provider.dialect import Dialect
+    from batchkit.settings import Settings
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _NAME_CHARACTERS = 50
@@ -26,7 +32,7 @@ class ImportedSuite:
     notes: tuple[str, ...]
 
 
-def import_suite(configuration: Path, output: Path | None = None) -> ImportedSuite:
+def import_suite(configuration: Path, output: Path | None = None, *, settings: Settings | None = None) -> ImportedSuite:
     """Make a suite of a promptfoo configuration, with its tests as a dataset of JSON Lines beside it.
 
     ``output`` is by default ``NAME-suite.yaml`` in the working directory. The suite passes the checks of a run, except that the
@@ -48,7 +54,7 @@ def import_suite(configuration: Path, output: Path | None = None) -> ImportedSui
             raise UsageError(f"{path} exists already", hint="name another suite with -o, or delete it first")
     name = named if output is None else _safe(output.stem)
     made = suite_of_configuration(configuration, name=name, dataset=dataset.name)
-    _check(made.suite, made.rows, dataset.name)
+    _check(made.suite, made.rows, dataset.name, (settings or load_settings()).dialect)
     try:
         with dataset.open("xb") as rows:
             rows.write(made.rows)
@@ -61,7 +67,7 @@ def import_suite(configuration: Path, output: Path | None = None) -> ImportedSui
     return ImportedSuite(target, dataset, tuple(made.notes))
 
 
-def _check(suite: str, rows: bytes, dataset: str) -> None:
+def _check(suite: str, rows: bytes, dataset: str, dialect: Dialect) -> None:
     """Check a suite as a run does, before anything is written where the user wants it. Raises ``UsageError``."""
     from batchkit.annotation.render import Renderer  # noqa: PLC0415 - an extra
     from batchkit.evaluation import runs  # noqa: PLC0415 - as above
@@ -72,8 +78,8 @@ def _check(suite: str, rows: bytes, dataset: str) -> None:
         path.write_text(suite, encoding="utf-8")
         (Path(scratch) / dataset).write_bytes(rows)
         try:
-            asked = runs.check_suite(load_suite(path))
-            Renderer(asked.recipe, asked.table.columns)
+            asked = runs.check_suite(load_suite(path), dialect)
+            Renderer(asked.recipe, asked.table.columns, dialect=dialect)
         except UsageError as error:
             problems = "; ".join(str(problem.reason) for problem in getattr(error, "problems", ()))
             raise UsageError(

@@ -135,5 +135,7 @@ def _with_answers(one: ModelEstimate, least: float, most: float | None, pricing:
         one,
         prompt_tokens=fewest,
         least_usd=pricing.price(one.model, fewest, one.least_out),
-        most_usd=pricing.price(one.model, one.prompt_tokens + round(most or 0), one.most_out or 0) if is_bounded else None,
+        most_usd=pricing.price(one.model, one.prompt_tokens + round(most or 0), one.most_out or 0)
+        if is_bounded
+        else None,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.scorers import Judge

@@ -240,7 +240,6 @@ class Suite(_SuitePart):
         if (self.prompt is None) == (not self.prompts):
             yield ("prompts",), "a suite has either `prompt`, or `messages`, or `prompts` by name"
         labels = [scorer.label for scorer in self.scorers]
-        names = set(self.named_prompts)
         yield from self.dataset.contradictions()
         if self.examples is not None:
             yield from self.examples.contradictions(self.named_prompts, has_images=bool(self.images))
@@ -257,29 +256,31 @@ class Suite(_SuitePart):
         for place, scorer in enumerate(self.scorers):
             yield from self._contradictions_of(place, scorer, labels)
         for place, alarm in enumerate(self.alarms):
-            for field, value, known in (
-                ("scorer", alarm.scorer, labels),
-                ("prompt", alarm.prompt, sorted(names)),
-                ("model", alarm.model, self.models),
-                ("slice", alarm.slice, self.slices),
-            ):
-                if value is not None and value not in known:
-                    there_are = f"there are: {', '.join(known)}" if known else "there are none"
-                    yield ("alarms", place, field), f"there is no {field} {value!r}; {there_are}"
-            of = [scorer for scorer in self.scorers if scorer.label == alarm.scorer]
-            arms = [
-                (name, model) for name in names for model in self.models if alarm.concerns(alarm.scorer, name, model)
-            ]
-            if of and arms and not any(of[0].concerns(*arm) for arm in arms):
-                yield (
-                    ("alarms", place),
-                    f"{alarm.scorer!r} has no scores of these answers: it compares others with them",
-                )
-            if alarm.over is not None and self.dataset.key is None:
-                yield (
-                    ("alarms", place, "over"),
-                    "an alarm over several runs needs `dataset: {key: ...}` to find its rows",
-                )
+            yield from self._contradictions_of_alarm(place, alarm, labels)
+
+    def _contradictions_of_alarm(self, place: int, alarm: Alarm, labels: Sequence[str]) -> Iterator[tuple[Place, str]]:
+        names = sorted(self.named_prompts)
+        for field, value, known in (
+            ("scorer", alarm.scorer, labels),
+            ("prompt", alarm.prompt, names),
+            ("model", alarm.model, self.models),
+            ("slice", alarm.slice, self.slices),
+        ):
+            if value is not None and value not in known:
+                there_are = f"there are: {', '.join(known)}" if known else "there are none"
+                yield ("alarms", place, field), f"there is no {field} {value!r}; {there_are}"
+        of = [scorer for scorer in self.scorers if scorer.label == alarm.scorer]
+        arms = [(name, model) for name in names for model in self.models if alarm.concerns(alarm.scorer, name, model)]
+        if of and arms and not any(of[0].concerns(*arm) for arm in arms):
+            yield (
+                ("alarms", place),
+                f"{alarm.scorer!r} has no scores of these answers: it compares others with them",
+            )
+        if alarm.over is not None and self.dataset.key is None:
+            yield (
+                ("alarms", place, "over"),
+                "an alarm over several runs needs `dataset: {key: ...}` to find its rows",
+            )
 
     def _contradictions_of(self, place: int, scorer: Scorer, labels: Sequence[str]) -> Iterator[tuple[Place, str]]:
         where: Place = ("scorers", place)

@@ -12,7 +12,7 @@ _LINE_WIDTH = 120
 _OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 
 
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc] # it brings no types
+class _Dumper(yaml.SafeDumper):
     """Writes texts of several lines as blocks, which are easy to edit, and no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the name is the library's

@@ -134,7 +134,7 @@ def test_the_order_that_decides_is_reported_and_compared_runs_pass(open_harness_
     found = night(harness.runner, file)
     assert means(found, "better") == {SMALL: 0.5}
     assert (found.verdict, found.notes) == ("passed", ())
-    lines = [str(line) for line in evaluated.last_words(found, [], report=None)]
+    lines = [str(line) for line in evaluated.last_words(found, [], again="batchkit eval reviews.yaml", report=None)]
     (line,) = [line for line in lines if "the order decided" in line]
     assert line.startswith("the judge qwen/qwen3-32b of 'better': the order decided 100% of")
     assert line.endswith("it prefers the first place")
@@ -222,7 +222,11 @@ def test_several_judges_make_one_score_and_keep_their_own(open_harness, tmp_path
         ("quality:gpt-oss-120b", 4),
         ("quality:qwen3-32b", 4),
     ]
-    (line,) = [str(line) for line in evaluated.last_words(found, [], report=None) if "the judges of" in str(line)]
+    (line,) = [
+        str(line)
+        for line in evaluated.last_words(found, [], again="batchkit eval reviews.yaml", report=None)
+        if "the judges of" in str(line)
+    ]
     assert "agree on 83% of the answers that two or more judged; Fleiss' kappa" in line
     assert f"{LARGE} 11" in line
 

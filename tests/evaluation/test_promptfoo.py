@@ -14,6 +14,7 @@ from batchkit.evaluation.promptfoo.making import suite_of_configuration
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.files import jsonl
 from batchkit.files.checked_yaml import read_yaml_value
+from batchkit.provider.groq.dialect import GROQ
 from tests.cli.conftest import _own_folder, batchkit, open_emulator
 
 __all__ = ["_own_folder", "batchkit", "open_emulator"]
@@ -87,7 +88,7 @@ def test_assertions_with_a_counterpart_become_scorers_that_a_run_accepts(tmp_pat
     (found,) = read_yaml_value(made.suite, what="a suite")["scorers"]
     named = found.pop("name") if "name" not in scorer else None
     assert found == scorer, named
-    asked = runs.check_suite(load_suite(made.suite))
+    asked = runs.check_suite(load_suite(made.suite), GROQ)
     assert sum(batch.num_rows for batch in asked.table.batches()) == 2
 
 
@@ -225,7 +226,7 @@ def test_whatever_a_stranger_wrote_ends_in_a_suite_or_an_error(tmp_path, text):
     except UsageError:
         assert not (tmp_path / "s.yaml").exists()
     else:
-        (batch,) = runs.check_suite(load_suite(made.suite)).table.batches()
+        (batch,) = runs.check_suite(load_suite(made.suite), GROQ).table.batches()
         assert rows_of(batch)
 
 

@@ -13,6 +13,7 @@ from batchkit.evaluation.differences import RowDifferences, described
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.files import jsonl
+from batchkit.provider.groq.dialect import GROQ
 from tests.evaluation.support import REVIEWS, drive, means, night, write_reviews, write_suite
 from tests.readmes import ROOT, blocks
 
@@ -32,8 +33,8 @@ DATASET = "dataset: {path: reviews.csv, key: id}"
 
 def rendered(file):
     """Give the bodies of all requests of a suite, by custom_id."""
-    asked = runs.check_suite(file)
-    renderer = Renderer(asked.recipe, asked.table.columns)
+    asked = runs.check_suite(file, GROQ)
+    renderer = Renderer(asked.recipe, asked.table.columns, dialect=GROQ)
     rows = [row for batch in asked.table.batches() for row in rows_of(batch)]
     lines = [line for number, row in enumerate(rows, 1) for line in renderer.requests(row, number)]
     return {line["custom_id"]: line["body"] for line in map(jsonl.loads, lines)}
@@ -124,13 +125,13 @@ def test_rows_of_a_suite_and_of_a_table_are_shown_as_examples_and_not_asked(tmp_
         "Is this review positive or negative? review number 3",
     ]
     drawn = suite_of(tmp_path, REVIEWS + "examples: {path: reviews.csv, count: 2, examples_seed: 3}\n")
-    asked = runs.check_suite(drawn)
+    asked = runs.check_suite(drawn, GROQ)
     assert sum(batch.num_rows for batch in asked.table.batches()) == 2
     assert asked.examples is not None
     assert asked.examples.left_out == 2
     assert len(asked.recipe.examples) == 2
     part = PartOfRows(limit=1).of(suite_of(tmp_path, REVIEWS + LISTED.replace("number 2", "number 0")))
-    asked = runs.check_suite(part)
+    asked = runs.check_suite(part, GROQ)
     assert sum(batch.num_rows for batch in asked.table.head(1).batches()) == 1
     assert asked.examples is not None
     assert asked.examples.left_out == 1
@@ -138,7 +139,7 @@ def test_rows_of_a_suite_and_of_a_table_are_shown_as_examples_and_not_asked(tmp_
         "field: label", "missing_field"
     )
     plain = plain.replace(", missing_field}", "}") + "examples: {path: reviews.csv, count: 1}\n"
-    (shown,) = runs.check_suite(suite_of(tmp_path, plain)).recipe.examples
+    (shown,) = runs.check_suite(suite_of(tmp_path, plain), GROQ).recipe.examples
     assert shown.assistant in {"positive", "negative"}
 
 
@@ -219,7 +220,7 @@ def test_datasets_with_other_columns_are_refused_by_file_and_column(tmp_path, he
     write_reviews(tmp_path, 4)
     write_second(tmp_path, header)
     with pytest.raises(UsageError) as raised:
-        runs.check_suite(load_suite(write_suite(tmp_path, REVIEWS.replace(DATASET, TWO))))
+        runs.check_suite(load_suite(write_suite(tmp_path, REVIEWS.replace(DATASET, TWO))), GROQ)
     assert said in raised.value.message
 
 
@@ -259,9 +260,9 @@ def test_columns_of_several_datasets_have_one_type(tmp_path):
     with pytest.raises(
         UsageError, match=r"the column 'id' of .*b.jsonl has another type than that of .*a.jsonl: string"
     ):
-        runs.check_suite(file)
+        runs.check_suite(file, GROQ)
     (tmp_path / "b.jsonl").write_text('{"label":"positive","text":"y","id":2}\n')
-    rows = [row for batch in runs.check_suite(file).table.batches() for row in rows_of(batch)]
+    rows = [row for batch in runs.check_suite(file, GROQ).table.batches() for row in rows_of(batch)]
     assert rows == [
         {"id": 1, "text": "x", "label": None, "dataset": "a"},
         {"id": 2, "text": "y", "label": "positive", "dataset": "b"},
@@ -274,7 +275,7 @@ def test_clusters_of_several_datasets_are_apart(tmp_path):
     write_second(tmp_path)
     text = REVIEWS.replace(DATASET, TWO.replace("key: id", "key: id, cluster: language"))
     file = load_suite(write_suite(tmp_path, text))
-    rows = [row for batch in runs.check_suite(file).table.batches() for row in rows_of(batch)]
+    rows = [row for batch in runs.check_suite(file, GROQ).table.batches() for row in rows_of(batch)]
     assert {row["dataset_cluster"] for row in rows} == {"reviews.en", "reviews.de", "second.en", "second.de"}
     assert file.suite.version() == load_suite(write_suite(tmp_path, REVIEWS.replace(DATASET, TWO))).suite.version()
 
@@ -323,7 +324,7 @@ def test_kept_answers_are_scored_again_when_the_suite_has_other_datasets(tmp_pat
     runs.conclude(runner, origin)
     origin = baselines.named(runner, origin.name)
     now = load_suite(write_suite(tmp_path, REVIEWS.replace(DATASET, TWO))).suite
-    derived = rescoring.rescore(runner, origin, file.suite, now)
+    derived = rescoring.rescore(runner, origin, file.suite, now, without=(), relabelled={})
     assert derived.finished_at is not None
 
 

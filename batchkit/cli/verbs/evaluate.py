@@ -259,7 +259,7 @@ def _import(configuration: Path, output: Path | None, flags: DriveFlags) -> None
     from batchkit.cli.calls import terminal_of  # noqa: PLC0415 - as above
     from batchkit.cli.render.machine import SCHEMA_VERSION  # noqa: PLC0415 - as above
 
-    made = import_suite(configuration, output)
+    made = import_suite(configuration, output, settings=flags.where.settings())
     if terminal_of(flags).is_for_machines:
         files = {"suite": str(made.suite), "dataset": str(made.dataset)}
         console.write_json({"schema_version": SCHEMA_VERSION, **files, "notes": list(made.notes)})

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from batchkit.formatting import short_models
 from batchkit.annotation.parameters import Parameters
 from batchkit.datasets.values import text_of
 from batchkit.evaluation.pairwise import JUDGED_PAIRS, LOST, TIED, WON, WORTH
@@ -22,6 +21,7 @@ from batchkit.evaluation.scorers.judge_templates import (
 )
 from batchkit.evaluation.scorers.number_reading import read_number
 from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers
+from batchkit.formatting import short_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
