@@ -8,8 +8,9 @@ from typing import Final
 ENV_PREFIX: Final = "BATCHKIT_"
 #: The key of whatever server the settings name.
 OWN_KEY_VARIABLE: Final = f"{ENV_PREFIX}API_KEY"
-#: Every provider's key is in a variable that ends so.
+#: Every provider's key is in a variable that ends so; Prefect's is its own.
 _KEY_ENDING: Final = "_API_KEY"
+_PREFECT: Final = "PREFECT_"
 
 
 def environment_for_others() -> dict[str, str]:
@@ -22,4 +23,4 @@ def environment_for_others() -> dict[str, str]:
 
 
 def _is_key(name: str) -> bool:
-    return name.endswith(_KEY_ENDING)
+    return name.endswith(_KEY_ENDING) and not name.startswith(_PREFECT)

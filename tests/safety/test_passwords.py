@@ -80,7 +80,14 @@ def test_commands_to_copy_omit_the_password(batchkit, open_emulator, source, pos
 
 def test_children_without_need_get_no_secret(monkeypatch):
     """A helper process inherits neither key nor password, and all variables that are not batchkit's."""
-    secrets = ("GROQ_API_KEY", "BATCHKIT_API_KEY", "BATCHKIT_DATABASE_URL", "batchkit_api_key", "PGPASSWORD")
+    secrets = (
+        "GROQ_API_KEY",
+        "OPENAI_API_KEY",
+        "BATCHKIT_API_KEY",
+        "BATCHKIT_DATABASE_URL",
+        "batchkit_api_key",
+        "PGPASSWORD",
+    )
     for name in secrets:
         monkeypatch.setenv(name, PASSWORD)
     monkeypatch.setenv("PREFECT_API_KEY", "theirs")
