@@ -1,4 +1,8 @@
-"""Upgrading a database to the schema of this version, and comparing the two. Alembic does the work."""
+"""Upgrading a database to the schema of this version, and comparing the two.
+
+Alembic upgrades. It is loaded only then: most commands find a current database, which is known from one table and from the names of the
+migrations.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 import batchkit
 from batchkit.errors import StoreError
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy.engine import Connection
 
     from batchkit.store.engine import Store
@@ -48,21 +49,27 @@ def migrations_directory() -> Path:
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - only for upgrades
+
     config = Config()
     config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
     return config
 
 
-# It reads all scripts of migrations, which do not change while a program runs.
+# The scripts do not change while a program runs.
 @functools.cache
 def _wanted() -> str:
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    """Return the newest revision: the name of a script begins with its revision."""
+    return max(path.name.partition("_")[0] for path in (migrations_directory() / "versions").glob("[0-9]*.py"))
 
 
 def check(store: Store) -> SchemaState:
     """Compare the database with this version; change nothing."""
     with store.read() as connection:
-        return SchemaState(MigrationContext.configure(connection).get_current_revision(), _wanted())
+        current = None
+        if inspect(connection).has_table("alembic_version"):
+            current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        return SchemaState(current, _wanted())
 
 
 def upgrade(store: Store) -> SchemaState:
@@ -79,6 +86,8 @@ def upgrade(store: Store) -> SchemaState:
             f"the database {store.display_url} was written by a newer batchkit (revision {before.current})",
             hint="pip install --upgrade groq-batchkit",
         )
+    from alembic import command  # noqa: PLC0415 - as above
+
     config = _config()
     with _ONE_AT_A_TIME, store.write(is_upgrade=True) as connection:
         if not store.is_sqlite:
@@ -96,4 +105,6 @@ def wait_for_upgrades(connection: Connection, store: Store) -> None:
 
 
 def _known_revisions() -> set[str]:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
+
     return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}

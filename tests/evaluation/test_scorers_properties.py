@@ -46,17 +46,23 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.fixture(scope="module")
+def scorers():
+    """Prepare every scorer once."""
+    return [(config, scorer_of(config).prepared()) for config in CONFIGS]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=VALUES, truth=VALUES, text=st.one_of(st.none(), TEXTS))
-def test_every_value_has_a_score_or_a_reason(config, value, truth, text):
+def test_every_value_has_a_score_or_a_reason(scorers, value, truth, text):
     """A score is a share; without one there is a reason; nothing fails."""
-    found = scorer_of(config).prepared()({"truth": truth, "other": value}, make_answer(value, text=text), "truth")
-    assert (found.value is None) == (found.reason is not None)
-    if found.value is None:
-        assert found.reason in {NO_ANSWER, NO_EXPECTED, SCORER_ERROR}
-    else:
-        assert 0 <= found.value <= 1
+    for config, scored in scorers:
+        found = scored({"truth": truth, "other": value}, make_answer(value, text=text), "truth")
+        assert (found.value is None) == (found.reason is not None), config
+        if found.value is None:
+            assert found.reason in {NO_ANSWER, NO_EXPECTED, SCORER_ERROR}, config
+        else:
+            assert 0 <= found.value <= 1, config
 
 
 @settings(max_examples=200, deadline=None)
