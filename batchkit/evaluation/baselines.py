@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.errors import UnknownWorkload, UsageError
-from batchkit.evaluation.results import PASSED, find_run
+from batchkit.evaluation.results import PASSED, SUMMARY, find_run
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy.engine import Connection
 
     from batchkit.engine.runtime import Runner
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What ``against`` says instead of a run's name.
 CHOSEN = frozenset({"previous", "passed"})
+#: A fall that is suspected for longer, and never found, is not worth an ever older run to compare with.
+_MOST_SUSPECTED = 14
 
 
 class Baseline(NamedTuple):
@@ -29,20 +33,34 @@ class Baseline(NamedTuple):
 def choose(runner: Runner, evaluation: Evaluation, against: str) -> Baseline:
     """Return the run that a run is compared with: the last that ``passed``, the ``previous`` one, or a named one. Raises as ``named``.
 
-    After a fall the last run that passed is still the one before it, so that every run tells the fall until it is gone.
+    After a fall the last run that passed is still the one before it, so that every run tells the fall until it is gone. So it is after
+    a run with a fall that is significant alone, but not among all that is watched: if it is one, the next run shows it.
     """
     if against not in CHOSEN:
         return Baseline(named(runner, against, evaluation))
-    verdicts = PASSED if against == "passed" else None
     with runner.store.read() as connection:
-        found = evaluations.before(connection, evaluation, verdicts=verdicts)
-        if found:
-            return Baseline(found[0])
+        found = _last_passed(connection, evaluation) if against == "passed" else _last(connection, evaluation)
+        if found is not None:
+            return Baseline(found)
         is_first = evaluations.is_first(connection, evaluation)
     if is_first:
         return Baseline(None, ("nothing to compare with: this is the first run",))
     which = "passed" if against == "passed" else "has scores for enough answers"
     return Baseline(None, (f"nothing to compare with: no earlier run of {evaluation.suite!r} {which}",))
+
+
+def _last(connection: Connection, evaluation: Evaluation, verdicts: Collection[str] | None = None) -> Evaluation | None:
+    return next(iter(evaluations.before(connection, evaluation, verdicts=verdicts)), None)
+
+
+def _last_passed(connection: Connection, evaluation: Evaluation) -> Evaluation | None:
+    """Return the last run that passed and has no suspected fall; of very many suspected ones in a row the last."""
+    latest = found = _last(connection, evaluation, PASSED)
+    for _ in range(_MOST_SUSPECTED):
+        if found is None or found.summary is None or not SUMMARY.validate_json(found.summary).suspects:
+            return found or latest
+        found = _last(connection, found, PASSED)
+    return latest
 
 
 def check_named(connection: Connection | None, suite: Suite) -> None:

@@ -108,7 +108,7 @@ class Change:
     ``low`` and ``high`` bound ``difference`` (after minus before) with 95 % confidence. ``p_value`` is two-sided. ``fall_p_value``,
     for metrics with an alarm, is one-sided, for a fall, and corrected (Holm) for all alarms of the suite; ``threshold`` is that
     alarm's ``fall``. ``since`` names the run in which an alarm went off that is still on, compared with the same run; its p-value is not
-    corrected. ``flipped_down`` and ``flipped_up`` count the rows whose score changed. ``slice`` is ``column=value``, None for all
+    corrected. ``is_suspect`` is whether an alarm would have gone off if it had been the only one. ``flipped_down`` and ``flipped_up`` count the rows whose score changed. ``slice`` is ``column=value``, None for all
     rows. ``pairs`` are the rows that both runs have scored, ``scored`` the rows of the run that scored fewer. ``bound`` says what
     ``threshold`` bounds (see ``Alarm``).
     """
@@ -134,6 +134,7 @@ class Change:
     bound: Literal["estimate", "truth"] = "estimate"
     window: Window | None = None
     since: str | None = None
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,13 @@ class EvaluationSummary:
         """The changes for which an alarm went off, the largest fall first."""
         raised = [change for change in (*self.changes, *self.slice_changes) if change.is_alarm]
         return tuple(sorted(raised, key=lambda change: change.difference))
+
+    @property
+    def suspects(self) -> tuple[Change, ...]:
+        """The changes since the run before for which an alarm would have gone off if it had been the only one."""
+        return tuple(
+            change for change in (*self.changes, *self.slice_changes) if change.is_suspect and not change.window
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.run}: {self.verdict}, {len(self.metrics)} metrics>"

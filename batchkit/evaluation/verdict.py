@@ -66,6 +66,7 @@ class _Outcome(NamedTuple):
     alarm: Alarm
     p_value: float
     since: str | None = None
+    is_suspect: bool = False
 
 
 def key_of(change: Change | Compared) -> MetricKey:
@@ -112,7 +113,8 @@ def _outcome(compared: Compared, alarm: Alarm, corrected: float, alone: float, s
         return _Outcome(False, alarm, corrected)
     if since is not None and alone < STANDING_LEVEL:
         return _Outcome(True, alarm, alone, since)
-    return _Outcome(corrected < alarm.level, alarm, corrected)
+    is_raised = corrected < alarm.level
+    return _Outcome(is_raised, alarm, corrected, is_suspect=not is_raised and alone < alarm.level)
 
 
 def _p_value(compared: Compared, margin: float | None) -> float:
@@ -145,6 +147,7 @@ def _change(compared: Compared, outcome: _Outcome | None) -> Change:
         bound="estimate" if outcome is None else outcome.alarm.bound,
         window=compared.window,
         since=None if outcome is None else outcome.since,
+        is_suspect=outcome is not None and outcome.is_suspect,
     )
 
 

@@ -61,7 +61,8 @@ def _change_line(change: Change) -> str:
         f"{change.pairs} | {change.before:.4f} | {change.after:.4f} | {change.difference:+.4f} | {change.p_value:.4f}"
     )
     names = " | ".join(map(_cell, (change.scorer, change.prompt, change.model)))
-    return f"| {names} | {numbers} | {'ALARM' if change.is_alarm else ''} |"
+    over = "" if change.window is None else f"over {change.window.runs} runs"
+    return f"| {names} | {numbers} | {' '.join(filter(None, ('ALARM' if change.is_alarm else '', over)))} |"
 
 
 def _cell(value: str) -> str:
@@ -101,6 +102,8 @@ def regressed_payload(found: EvaluationSummary) -> dict[str, Any]:
                 "threshold": change.threshold,
                 "fall_p_value": change.fall_p_value,
                 "pairs": change.pairs,
+                "runs": None if change.window is None else change.window.runs,
+                "since": change.since,
             }
             for change in found.alarms
         ],

@@ -108,6 +108,24 @@ def test_a_fall_is_told_every_night_until_somebody_accepts_it(open_harness_on_sq
     assert "(alarm at 0.050 since reviews-2, p 0.016)" in reason(found[3])
 
 
+def test_a_run_with_a_suspected_fall_is_no_baseline(open_harness_on_sqlite, tmp_path):
+    """It passes, since one of two models falls so by chance; the next run is compared with the one before it, and shows the fall."""
+    harness = open_harness_on_sqlite()
+    runner, file = harness.runner, reviews_suite(tmp_path, 60)
+    found = []
+    # Of 7 rows that fell p is 0.008 alone and 0.016 of two.
+    for rows in (0, 7, 9, 0):
+        names = frozenset(f"r{number}:gpt-oss-20b:1" for number in range(rows))
+        fault = wrong(1.0).model_copy(update={"custom_ids": names})
+        harness.emulator.set_scenario(Scenario(faults=(fault,) if names else ()))
+        found.append(night(runner, file))
+    assert [(one.verdict, one.previous) for one in found[1:]] == [
+        ("passed", "reviews-1"),
+        ("regressed", "reviews-1"),
+        ("passed", "reviews-1"),
+    ]
+
+
 def test_the_previous_run_is_a_choice(open_harness_on_sqlite, tmp_path):
     """With it only the first night of a fall says so."""
     harness = open_harness_on_sqlite()

@@ -136,6 +136,19 @@ def test_an_alarm_stays_on_while_the_fall_is_there(difference, p_value, is_on):
     assert not judged(moved, [alarm])[0].is_alarm
 
 
+def test_a_fall_that_is_significant_alone_is_suspected():
+    """It raises no alarm among eight, and the run is no baseline: the next one is compared with the same run."""
+    moved = [
+        compared(-0.06, 0.004),
+        *(compared(0.0, 1.0, arm=Arm("prompt", "0" * 64, f"m{place}")) for place in range(7)),
+    ]
+    changes = judged(moved, [ALARM])
+    assert [change.is_suspect for change in changes] == [True, *[False] * 7]
+    assert verdict_of(changes) == "passed"
+    assert not any(change.is_suspect for change in judged([compared(-0.04, 0.004)] * 8, [ALARM]))
+    assert [change.is_suspect for change in judged([compared(-0.06, 0.004)], [ALARM])] == [False]
+
+
 def test_a_sample_of_planted_falls_is_found_and_noise_is_not():
     """Ten nights of each kind; the slow tests have the rates."""
     random = np.random.default_rng(1)

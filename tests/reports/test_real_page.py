@@ -71,7 +71,7 @@ def test_the_page_of_real_rows_says_what_fell_where_and_how(tmp_path):
             )
             opened = context.new_page()
             opened.goto(page.as_uri())
-            top = opened.locator("header").inner_text()
+            top = opened.locator("header").first.inner_text()
             assert "accuracy fell in language=italian" in top
             assert f"{SMALL}, compared with topics-2" in top
             assert "finish_reason length" in top

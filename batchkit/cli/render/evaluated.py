@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
 
 _ANSWER_CHARACTERS = 60
-_AGAINST = re.compile(r" --against[ =]\S+")
+_OF_THIS_RUN = re.compile(r" --(?:against|run)[ =]\S+")
 #: A slice whose change is less significant is shown on the page only.
 _NOTABLE_P = 0.05
 
@@ -197,7 +197,7 @@ def last_words(
             yield Text(formatting.printable(note), style="dim")
     yield _verdict(found)
     if accepting := sentences.accepting(found):
-        yield outcome.next_step("accept", f"{_AGAINST.sub('', again)} {accepting}")
+        yield outcome.next_step("accept", f"{_OF_THIS_RUN.sub('', again)} {accepting}")
     if report is not None:
         yield outcome.next_step("report", _from_here(report))
 
