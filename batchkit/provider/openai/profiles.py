@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _REFERENCE_DATE: Final = dt.date(2026, 11, 29)
 _DEFAULT_BYTES: Final = 100_000_000
+_PACKAGE: Final = "batchkit.provider.openai"
+_FOLDER: Final = "profiles"
 _ENDING: Final = ".toml"
 _HOURS_PER_DAY: Final = 24
 
@@ -80,7 +82,9 @@ class Profile(BaseModel):
     window_in_days: Fact[bool] | None = None
     purpose: Fact[str] = _reference("batch")
     ready: Fact[tuple[str, ...]] | None = None
+    listing: Fact[ListStyle] = _reference(ListStyle.AFTER)
     page_size: Fact[int] = _reference(100)
+    ids_per_status_call: Fact[int] | None = None
     metadata: Fact[Literal["kept", "none"] | dict[str, str]] = _reference("kept")
     creation: Fact[dict[str, Any]] | None = None
     idempotency_field: Fact[str] | None = None
@@ -101,16 +105,21 @@ class Profile(BaseModel):
 
 def names() -> tuple[str, ...]:
     """Return the names of the profiles that are part of this package."""
-    files = resources.files("batchkit.provider.openai").joinpath("profiles").iterdir()
+    files = resources.files(_PACKAGE).joinpath(_FOLDER).iterdir()
     found = sorted(file.name.removesuffix(_ENDING) for file in files if file.name.endswith(_ENDING))
     return tuple(sorted(found, key=lambda name: name != "openai"))
 
 
-@cache  # a file of the package does not change
 def profile_named(name: str) -> Profile:
     """Read a profile of this package."""
-    text = resources.files("batchkit.provider.openai").joinpath("profiles", f"{name}{_ENDING}").read_text("utf-8")
-    return parse(tomllib.loads(text), place=name)
+    return read_profile(_PACKAGE, _FOLDER, f"{name}{_ENDING}")
+
+
+@cache  # a file of the package does not change
+def read_profile(package: str, *path: str) -> Profile:
+    """Read a profile that is a file of one of our packages."""
+    file = resources.files(package).joinpath(*path)
+    return parse(tomllib.loads(file.read_text("utf-8")), place="/".join(path))
 
 
 def parse(values: dict[str, Any], *, place: str) -> Profile:
@@ -124,8 +133,8 @@ def parse(values: dict[str, Any], *, place: str) -> Profile:
         raise ConfigurationError(f"the profile {place} is wrong: {problems}") from None
 
 
-def dialect_of(name: str, profile: Profile) -> Dialect:
-    """Return a profile as a dialect."""
+def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) -> Dialect:
+    """Return a profile as a dialect, whose calls have OpenAI's shape or another one."""
     kept = profile.metadata.value
     shortest, longest = profile.windows.value
     in_days = profile.window_in_days is not None and profile.window_in_days.value
@@ -159,10 +168,11 @@ def dialect_of(name: str, profile: Profile) -> Dialect:
             longest_hours=longest,
             spellings=tuple((day * _HOURS_PER_DAY, f"{day}d") for day in days),
         ),
-        api=ApiShape(
+        api=shape(
             purpose=profile.purpose.value,
             ready_statuses=frozenset(() if profile.ready is None else profile.ready.value),
-            listing=ListStyle.AFTER,
+            ids_per_status_call=_value(profile.ids_per_status_call) or 0,
+            listing=profile.listing.value,
             page_size=profile.page_size.value,
             metadata_names=None if kept == "kept" else {} if isinstance(kept, str) else kept,
             creation={} if profile.creation is None else profile.creation.value,
