@@ -22,4 +22,5 @@ def environment_for_others() -> dict[str, str]:
 
 
 def _is_key(name: str) -> bool:
-    return name.endswith(_KEY_ENDING)
+    # Prefect's own key is for the processes of Prefect that we start.
+    return name.endswith(_KEY_ENDING) and name != "PREFECT_API_KEY"

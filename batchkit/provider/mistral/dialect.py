@@ -12,6 +12,8 @@ from batchkit.sharding import hours_of
 if TYPE_CHECKING:
     from batchkit.models import FileId
 
+NAME: Final = "mistral"
+PROFILE: Final = profiles.read_profile("batchkit.provider.mistral", "profile.toml")
 #: OpenAI's names of members, with Mistral's.
 _NAMES: Final = {
     "output_file_id": "output_file",
@@ -51,8 +53,3 @@ class MistralShape(ApiShape):
             "input_file_id": files[0] if isinstance(files, list) and len(files) == 1 else None,
             "request_counts": {ours: payload.get(its) for ours, its in _COUNTS.items()},
         }
-
-
-MISTRAL: Final = profiles.dialect_of(
-    "mistral", profiles.read_profile("batchkit.provider.mistral", "profile.toml"), MistralShape
-)

@@ -10,10 +10,11 @@ import datetime as dt
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, create_model
 
+from batchkit.child_environment import OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
 from batchkit.models import BatchStatus
 from batchkit.preflight.rules import CHAT, CUSTOM_ID_MAX_CHARS, LineRules
@@ -31,6 +32,9 @@ from batchkit.provider.dialect import (
 from batchkit.provider.openai import lines
 from batchkit.sharding import ShardLimits, Windows
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 T = TypeVar("T")
 
 _REFERENCE_DATE: Final = dt.date(2026, 11, 29)
@@ -39,6 +43,22 @@ _PACKAGE: Final = "batchkit.provider.openai"
 _FOLDER: Final = "profiles"
 _ENDING: Final = ".toml"
 _HOURS_PER_DAY: Final = 24
+
+
+def _ordered(hours: tuple[int, int]) -> tuple[int, int]:
+    if hours[0] > hours[1]:
+        raise ValueError("write the shortest window first, then the longest one, in hours")
+    return hours
+
+
+def _of_lines(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if not urls or not all(url.startswith("/") for url in urls):
+        raise ValueError(f"write the urls of lines, such as {CHAT}")
+    return urls
+
+
+Hours = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ordered)]
+Urls = Annotated[tuple[str, ...], AfterValidator(_of_lines)]
 
 
 class Fact(BaseModel, Generic[T]):
@@ -72,25 +92,25 @@ class Profile(BaseModel):
     key_variable: str
     key_page: str | None = None
     auth: Fact[AuthStyle] = _reference(AuthStyle.BEARER)
-    endpoints: Fact[tuple[str, ...]] = _reference((CHAT,))
+    endpoints: Fact[Urls] = _reference((CHAT,))
     one_model: Fact[bool] = _reference(value=True)
-    max_lines: Fact[int] = _reference(50_000)
-    max_bytes: Fact[int] = _reference(200_000_000)
-    max_line_bytes: Fact[int] | None = None
-    custom_id_chars: Fact[int] | None = None
-    windows: Fact[tuple[int, int]] = _reference((24, 24))
+    max_lines: Fact[PositiveInt] = _reference(50_000)
+    max_bytes: Fact[PositiveInt] = _reference(200_000_000)
+    max_line_bytes: Fact[PositiveInt] | None = None
+    custom_id_chars: Fact[PositiveInt] | None = None
+    windows: Fact[Hours] = _reference((24, 24))
     window_in_days: Fact[bool] | None = None
     purpose: Fact[str] = _reference("batch")
     ready: Fact[tuple[str, ...]] | None = None
     listing: Fact[ListStyle] = _reference(ListStyle.AFTER)
-    page_size: Fact[int] = _reference(100)
-    ids_per_status_call: Fact[int] | None = None
+    page_size: Fact[PositiveInt] = _reference(100)
+    ids_per_status_call: Fact[PositiveInt] | None = None
     metadata: Fact[Literal["kept", "none"] | dict[str, str]] = _reference("kept")
     creation: Fact[dict[str, Any]] | None = None
     idempotency_field: Fact[str] | None = None
     statuses: Fact[dict[str, BatchStatus]] | None = None
-    input_days: Fact[int] | None = None
-    output_days: Fact[int] | None = None
+    input_days: Fact[PositiveInt] | None = None
+    output_days: Fact[PositiveInt] | None = None
     discount: Fact[float] | None = None
     prices: str | None = None
 
@@ -98,9 +118,45 @@ class Profile(BaseModel):
     def dated(self) -> str:
         """When the profile was read, and how much of what it says is sure."""
         facts = [fact for name in self.model_fields_set if isinstance(fact := getattr(self, name), Fact)]
-        newest = max((fact.date for fact in facts), default=_REFERENCE_DATE)
+        if not facts:
+            return "nothing is known of it: values of OpenAI's reference"
+        newest = max(fact.date for fact in facts)
         sure = sum(fact.mark == "S" for fact in facts)
         return f"documentation of {newest:%Y-%m-%d}, {sure} of {len(facts)} values sure"
+
+
+#: A user's profile may not say where the key comes from and where it goes: its file may have another author.
+_NOT_OF_USERS: Final = frozenset({"base_url", "key_variable", "key_page", "title", "page", "prices"})
+
+
+def _plain_fields() -> Iterator[tuple[str, Any]]:
+    for name, field in Profile.model_fields.items():
+        if name in _NOT_OF_USERS:
+            continue
+        annotation = field.annotation
+        facts = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, Fact)]
+        value = facts[0].model_fields["value"]
+        kind: Any = Annotated[(value.annotation, *value.metadata)] if value.metadata else value.annotation
+        yield name, (kind | None, None)
+
+
+#: A profile of a user's own in short form: values without marks, and only those that differ.
+PlainProfile: Final = create_model(
+    "PlainProfile", __config__=ConfigDict(frozen=True, extra="forbid"), **dict(_plain_fields())
+)
+PLAIN_NAMES: Final = tuple(PlainProfile.model_fields)
+
+#: OpenAI's reference at an address of the user's.
+CUSTOM: Final = Profile(
+    title="the custom provider", page="platform.openai.com/docs/guides/batch", key_variable=OWN_KEY_VARIABLE
+)
+
+
+def changed(profile: Profile, changes: BaseModel) -> Profile:
+    """Return a profile with the values of a ``PlainProfile`` that are given."""
+    given = changes.model_dump(exclude_none=True)
+    facts = {name: Fact(value=value, mark="U", date=_REFERENCE_DATE) for name, value in given.items()}
+    return profile.model_copy(update=facts)
 
 
 def names() -> tuple[str, ...]:

@@ -8,6 +8,9 @@ from typing import Final
 from batchkit.provider.dialect import ApiShape
 from batchkit.provider.openai import profiles
 
+NAME: Final = "together"
+PROFILE: Final = profiles.read_profile("batchkit.provider.together", "profile.toml")
+
 
 class TogetherShape(ApiShape):
     """A creation is answered with ``{job, warning}``; a batch has no counts, one text as ``error``, and ISO 8601 times.
@@ -32,8 +35,3 @@ class TogetherShape(ApiShape):
         if not isinstance(job, Mapping):
             return job
         return {**job, "expires_at": job.get("job_deadline"), "errors": job.get("error")}
-
-
-TOGETHER: Final = profiles.dialect_of(
-    "together", profiles.read_profile("batchkit.provider.together", "profile.toml"), TogetherShape
-)
