@@ -103,6 +103,11 @@ class BatchApi:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
+    @property
+    def http(self) -> ApiClient:
+        """The calls themselves, for a check of what a server does."""
+        return self._http
+
     def close(self) -> None:
         """Close the connections; a later call raises ``ProviderUnreachable``."""
         self._http.close()
@@ -154,6 +159,19 @@ class BatchApi:
             self._sleep(_READY_POLL_SECONDS)
             with suppress(NotFound):  # some servers show a new file a moment later
                 found = wire.remote_file(self._http.get(path))
+
+    def file(self, file_id: FileId) -> RemoteFile:
+        """Read a file's object. Raises ``NotFound``."""
+        path = f"{_FILES}/{_segment(file_id, 'file')}"
+        payload = self._http.get(path)
+        found = wire.remote_file(payload)
+        if found is None:
+            if wire.says_not_found(payload):
+                raise NotFound(
+                    f"GET {path}: the answer is an error object: there is no such file", status=HTTPStatus.OK
+                )
+            raise OutcomeUnknown(f"GET {path}: the answer is not about a file")
+        return found
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
         """Stream a file to ``path``; it appears complete, synced and renamed, or not at all.

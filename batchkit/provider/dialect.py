@@ -169,6 +169,7 @@ class Dialect:
     """One provider. ``name`` is what commands take and databases hold; ``title`` is for people.
 
     ``base_url`` is None where every user has another one. ``cancel_minutes`` is how long a cancellation may take.
+    ``free_request`` are the url and the model of requests that cost nothing.
     ``statuses`` translates status words, in lower case, that are not ours. ``verified`` says how and when these values were checked.
     """
 
@@ -188,6 +189,7 @@ class Dialect:
     prices: Prices = field(default_factory=Prices)
     retention: Retention = field(default_factory=Retention)
     cancel_minutes: int = 10
+    free_request: tuple[str, str] | None = None
 
     def problems_of_sizes(
         self,

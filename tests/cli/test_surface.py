@@ -132,7 +132,7 @@ def test_the_defaults_in_the_help_are_those_of_the_settings(batchkit):
 def test_all_verbs_are_listed(batchkit):
     """The list includes the verbs of ``db``."""
     text = batchkit("--help").out
-    for verb in (*VERBS, "db"):
+    for verb in (*VERBS, "db", "provider"):
         assert f" {verb} " in text
     text = batchkit("db", "--help").out
     assert " upgrade " in text

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    create_model,
+)
 
 from batchkit.child_environment import OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
+from batchkit.files.jsonl import dumps
 from batchkit.models import BatchStatus
 from batchkit.preflight.rules import CHAT, CUSTOM_ID_MAX_CHARS, LineRules
 from batchkit.provider.dialect import (
@@ -104,7 +115,7 @@ class Profile(BaseModel):
     ready: Fact[tuple[str, ...]] | None = None
     listing: Fact[ListStyle] = _reference(ListStyle.AFTER)
     page_size: Fact[PositiveInt] = _reference(100)
-    ids_per_status_call: Fact[PositiveInt] | None = None
+    ids_per_status_call: Fact[NonNegativeInt] | None = None
     metadata: Fact[Literal["kept", "none"] | dict[str, str]] = _reference("kept")
     creation: Fact[dict[str, Any]] | None = None
     idempotency_field: Fact[str] | None = None
@@ -112,6 +123,7 @@ class Profile(BaseModel):
     input_days: Fact[PositiveInt] | None = None
     output_days: Fact[PositiveInt] | None = None
     discount: Fact[float] | None = None
+    free_request: Fact[tuple[str, str]] | None = None
     prices: str | None = None
 
     @property
@@ -155,8 +167,29 @@ CUSTOM: Final = Profile(
 def changed(profile: Profile, changes: BaseModel) -> Profile:
     """Return a profile with the values of a ``PlainProfile`` that are given."""
     given = changes.model_dump(exclude_none=True)
-    facts = {name: Fact(value=value, mark="U", date=_REFERENCE_DATE) for name, value in given.items()}
+    facts: dict[str, Any] = {name: Fact(value=value, mark="U", date=_REFERENCE_DATE) for name, value in given.items()}
     return profile.model_copy(update=facts)
+
+
+def written(name: str, base_url: str, values: Mapping[str, object], *, note: str) -> str:
+    """Return the text of a settings file with a profile in short form; a value that is None is left for the reader to fill in."""
+    head = [f"# {note}", "[provider]", f"name = {_toml(name)}", f"base_url = {_toml(base_url)}", ""]
+    lines = [
+        f"{key} = {_toml(value)}" if None not in _parts(value) else f"# {key} = ...  # {_toml(value)}"
+        for key, value in values.items()
+    ]
+    return "\n".join([*head, "[provider.profile]", *lines, ""])
+
+
+def _parts(value: object) -> list[object]:
+    return list(value.values()) if isinstance(value, Mapping) else [value]
+
+
+def _toml(value: object) -> str:
+    """Write a value; texts, numbers and lists of JSON are TOML as well."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_toml(key)} = {_toml(entry)}' for key, entry in value.items())} }}"
+    return '"?"' if value is None else dumps(value).decode()
 
 
 def names() -> tuple[str, ...]:
@@ -239,6 +272,7 @@ def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) ->
         models=ModelFacts(schema=None, strict_schema=None),
         prices=Prices(catalogue=profile.prices, discount=_value(profile.discount)),
         retention=Retention(input_days=_value(profile.input_days), output_days=_value(profile.output_days)),
+        free_request=_value(profile.free_request),
     )
 
 
