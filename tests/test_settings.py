@@ -296,7 +296,7 @@ def test_the_line_of_an_entry_is_its_first_line(entries, between):
         lines += [extra]
         begins[key] = len(lines) + 1
         lines += FORMS[form].format(key=key, value="home = 3").split("\n")
-    places = {key: ("batchkit", key) for key in begins}
+    places: dict[str, tuple[str, ...]] = {key: ("batchkit", key) for key in begins}
     file = SettingsFile(Path("f"), "\n".join(lines), {}, {}, places)
     assert {key: file.place_of(key) for key in begins} == {key: f"f:{line}" for key, line in begins.items()}
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Columns to copy from, which are never broken.
 _WHOLE = ("address, key", "windows, a file")
+_DATED = "documentation of "
 _STYLES = {Verdict.SAME: "green", Verdict.DIFFERS: "red", Verdict.OPEN: "yellow"}
 
 
@@ -34,12 +35,17 @@ def _table(*columns: str) -> Table:
 
 def list_table() -> Table:
     """Return the table of ``provider list``."""
-    table = _table("name", *_WHOLE, "known by")
+    table = _table("name", *_WHOLE, "known by documentation of")
     for name in names():
         dialect = dialect_named(name)
         limits = f"{dialect.limits.max_lines:,} lines\n{dialect.limits.max_bytes / 1e6:,.0f} MB"
         address = f"{dialect.base_url or 'your own: --base-url'}\n{dialect.key.variables[0]}"
-        table.add_row(f"{name}\n{dialect.title}", address, f"{dialect.windows.described}\n{limits}", dialect.verified)
+        table.add_row(
+            f"{name}\n{dialect.title}",
+            address,
+            f"{dialect.windows.described}\n{limits}",
+            dialect.verified.removeprefix(_DATED),
+        )
     return table
 
 
