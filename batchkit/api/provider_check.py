@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -43,10 +42,7 @@ def check_provider(
     if save is not None:
         _check_target(save, settings)
     prices = Pricing(dialect.prices)
-    with (
-        TemporaryDirectory(prefix="batchkit-check-") as folder,
-        closing(build_provider(settings, checking.trial_dialect(dialect))) as provider,
-    ):
+    with TemporaryDirectory(prefix="batchkit-check-") as folder:
         trial = checking.Trial(
             folder=Path(folder),
             may_create=lambda chosen: may_create(chosen, prices.price(chosen, *checking.TOKENS)),
@@ -54,7 +50,7 @@ def check_provider(
             pause_seconds=min(2.0, settings.poll_interval_seconds),
             patience_seconds=patience_seconds,
         )
-        report = checking.check(provider, dialect, trial)
+        report = checking.check(lambda changed: build_provider(settings, changed), dialect, trial)
     if save is not None and report.problem is None:
         save.write_text(_profile_text(settings, report), encoding="utf-8")
     return report

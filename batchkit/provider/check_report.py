@@ -37,6 +37,18 @@ class CheckReport:
     hint: str | None = None
     left: list[str] = field(default_factory=list)
 
+    def add(self, subject: str, expected: str, found: str, verdict: Verdict) -> None:
+        """Add a fact."""
+        self.facts.append(CheckedFact(subject, expected, found, verdict))
+
+    def compare(
+        self, subject: str, expected: str, found: str, *, is_same: bool, corrections: dict[str, object] | None = None
+    ) -> None:
+        """Add a fact, and the corrections where it is not the same."""
+        self.add(subject, expected, found, Verdict.SAME if is_same else Verdict.DIFFERS)
+        if not is_same:
+            self.corrections |= corrections or {}
+
     @property
     def differs(self) -> bool:
         """Whether anything is not as the profile says."""

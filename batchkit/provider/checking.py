@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,7 @@ from batchkit.models import BatchStatus
 from batchkit.preflight.rules import CHAT, METHOD
 from batchkit.provider import wire
 from batchkit.provider.base import METADATA_KEY
-from batchkit.provider.check_report import CheckedFact, CheckReport, Verdict
+from batchkit.provider.check_report import CheckReport, Verdict
 from batchkit.provider.dialect import ListStyle
 
 if TYPE_CHECKING:
@@ -63,41 +63,63 @@ class Trial:
     clock: Callable[[], float] = time.monotonic
 
 
-def trial_dialect(dialect: Dialect) -> Dialect:
-    """Return the dialect with which a server is checked: it waits for no status of a file, so that the first one is seen."""
-    return replace(dialect, api=replace(dialect.api, ready_statuses=frozenset()))
+def check(connect: Callable[[Dialect], BatchApi], dialect: Dialect, trial: Trial) -> CheckReport:
+    """Try every call and return what was found. ``connect`` opens the server with a dialect, which may differ in how lists are paged.
 
-
-def check(provider: BatchApi, dialect: Dialect, trial: Trial) -> CheckReport:
-    """Try every call and return what was found; ``provider`` has the ``trial_dialect`` of ``dialect``. Raises no ``ProviderError``."""
-    checker = _Checker(provider, dialect, trial)
+    Raises no ``ProviderError``, and what ``connect`` raises.
+    """
+    report = CheckReport()
+    # No status of a file is waited for, so that the first one is seen.
+    tried = replace(dialect, api=replace(dialect.api, ready_statuses=frozenset()))
     try:
-        with checker.cleaned_up():
-            checker.run()
+        with closing(connect(tried)) as provider:
+            style = _check_pages(provider, dialect, report)
+        # From here on lists are read as the server writes them.
+        with closing(connect(replace(tried, api=replace(tried.api, listing=style)))) as provider:
+            checker = _Checker(provider, dialect, trial, report)
+            with checker.cleaned_up():
+                checker.run()
     except ProviderError as error:
-        checker.report.problem, checker.report.hint = error.message, error.hint
-    return checker.report
+        report.problem, report.hint = error.message, error.hint
+    return report
+
+
+def _check_pages(provider: BatchApi, dialect: Dialect, report: CheckReport) -> ListStyle:
+    """Compare how a list is paged; returns the server's way, and raises ``ProviderError`` where no batch API answers."""
+    shape = dialect.api
+    raw = provider.http.probe(shape.batches_path)
+    seen = _style_of(raw)
+    if wire.page(raw, seen or shape.listing) is None:
+        raise provider.http.wrong_address(f"GET {shape.batches_path} is not answered with a list")
+    expected = _STYLES[shape.listing]
+    if seen is None:
+        report.add("pages of lists", expected, "a page does not tell", Verdict.OPEN)
+        return shape.listing
+    report.compare(
+        "pages of lists", expected, _STYLES[seen], is_same=seen is shape.listing, corrections={"listing": seen.value}
+    )
+    return seen
 
 
 class _Checker:
-    def __init__(self, provider: BatchApi, dialect: Dialect, trial: Trial) -> None:
+    def __init__(self, provider: BatchApi, dialect: Dialect, trial: Trial, report: CheckReport) -> None:
         self._provider = provider
         self._dialect = dialect
         self._trial = trial
+        self._listing = provider.dialect.api.listing
         self._key = f"check-{uuid4().hex}"
         self._files: list[FileId] = []
         self._batch: Batch | None = None
         self._is_creating = False
-        self.report = CheckReport()
+        self.report = report
 
     def run(self) -> None:
         """Try one call after the other."""
-        warning = self._provider.check()
-        model = self._model(warning)
+        model = self._model()
         endpoint = self._dialect.free_request[0] if self._is_free(model) and self._dialect.free_request else CHAT
         file, line = self._upload(endpoint, model or "none")
         self._read_back(file, line)
-        self._lists(file)
+        self._list_files(file)
         if model is None:
             self._open("creation", "a batch of one line", "no model is known: name one with --model")
         elif not self._is_free(model) and not self._trial.may_create(model):
@@ -138,23 +160,24 @@ class _Checker:
     # What was seen
 
     def _compare(self, subject: str, expected: str, found: str, *, is_same: bool, **corrections: object) -> None:
-        verdict = Verdict.SAME if is_same else Verdict.DIFFERS
-        self.report.facts.append(CheckedFact(subject, expected, found, verdict))
-        if not is_same:
-            self.report.corrections |= corrections
+        self.report.compare(subject, expected, found, is_same=is_same, corrections=corrections)
 
     def _open(self, subject: str, expected: str, found: str) -> None:
-        self.report.facts.append(CheckedFact(subject, expected, found, Verdict.OPEN))
+        self.report.add(subject, expected, found, Verdict.OPEN)
 
     # The calls
 
     def _is_free(self, model: str | None) -> bool:
         return self._dialect.free_request is not None and self._dialect.free_request[1] == model
 
-    def _model(self, warning: str | None) -> str | None:
-        listed = [] if warning else [model.id for model in self._provider.list_models() if model.active]
-        if warning:
-            self._open("models", "a list", warning)
+    def _model(self) -> str | None:
+        listed: list[str] = []
+        try:
+            listed = [model.id for model in self._provider.list_models() if model.active]
+        except AccountRefused:
+            raise
+        except (ProviderRefused, OutcomeUnknown) as error:
+            self._open("models", "a list", error.message)
         else:
             self._compare("models", "a list", counted(len(listed), "model"), is_same=bool(listed))
         free = self._dialect.free_request[1] if self._dialect.free_request else None
@@ -204,7 +227,7 @@ class _Checker:
         else:
             self._open("size of a file", f"{len(line)} bytes", "not told")
 
-    def _lists(self, file: RemoteFile) -> None:
+    def _list_files(self, file: RemoteFile) -> None:
         try:
             listed = any(entry.id == file.id for entry in islice(self._provider.list_files(), _ENTRIES))
         except ListingIncomplete as error:
@@ -212,18 +235,6 @@ class _Checker:
         else:
             found = "has it" if listed else f"is not among the first {_ENTRIES}"
             self._compare("list of files", "has the new file", found, is_same=listed)
-        self._list_style()
-
-    def _list_style(self) -> None:
-        shape = self._dialect.api
-        raw = self._provider.http.get(shape.batches_path, shape.page_query(None))
-        seen = _style_of(raw)
-        expected = _STYLES[shape.listing]
-        if seen is None:
-            self._open("pages of lists", expected, "a page does not tell")
-        else:
-            is_same = seen is shape.listing
-            self._compare("pages of lists", expected, _STYLES[seen], is_same=is_same, listing=seen.value)
 
     def _create(self, file: RemoteFile, endpoint: str, model: str) -> bool:
         """Create the batch; returns whether there is one."""
@@ -283,7 +294,7 @@ class _Checker:
         shape = self._dialect.api
         most = shape.ids_per_status_call
         expected = f"{most} in a call" if most else "not offered"
-        page = wire.page(self._provider.http.get(shape.batches_path, [("id", made.id)]), shape.listing)
+        page = wire.page(self._provider.http.get(shape.batches_path, [("id", made.id)]), self._listing)
         found = [wire.batch(shape.batch_of(entry)) for entry in page.entries] if page is not None else []
         is_offered = [batch.id for batch in found if batch is not None] == [made.id]
         if others < 1 and is_offered:

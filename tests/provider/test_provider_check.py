@@ -121,7 +121,8 @@ def test_a_deviation_is_found(
 @pytest.mark.parametrize(
     ("wrong", "expected", "corrections"),
     [
-        ({"listing": "page"}, {"pages of lists", "list of batches"}, {"listing": "after"}),
+        ({"listing": "page"}, {"pages of lists"}, {"listing": "after"}),
+        ({"listing": "whole"}, {"pages of lists"}, {"listing": "after"}),
         ({"ids_per_status_call": 20}, {"batches by their ids"}, {"ids_per_status_call": 0}),
         ({"purpose": "fine-tune"}, None, {}),
     ],
@@ -208,3 +209,14 @@ def test_a_server_that_cannot_be_used_says_why(serve: Open) -> None:
     report = check(settings)
     assert report.problem is not None
     assert report.facts == []
+    elsewhere = check(settings.model_copy(update={"base_url": f"{settings.address}/nowhere"}))
+    assert "there is no batch API at" in (elsewhere.problem or "")
+
+
+def test_a_server_of_another_shape_is_told_by_its_list(serve: Open) -> None:
+    """Together's list is bare: that is said, and why the rest could not be tried."""
+    emulator, settings = serve("together", provider="custom")
+    report = check(settings)
+    assert (set(differing(report)), report.corrections) == ({"pages of lists"}, {"listing": "whole"})
+    assert "POST /files" in (report.problem or "")
+    assert left_files(emulator) == []
