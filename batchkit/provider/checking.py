@@ -5,24 +5,32 @@ Whatever was uploaded or created is cancelled and deleted at the end, also after
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from batchkit.errors import AccountRefused, ListingIncomplete, NotFound, OutcomeUnknown, ProviderError, ProviderRefused
+from batchkit.errors import (
+    AccountRefused,
+    ListingIncomplete,
+    NotFound,
+    OutcomeUnknown,
+    ProviderError,
+    ProviderRefused,
+    WrongAddress,
+)
 from batchkit.files import jsonl
 from batchkit.formatting import counted
 from batchkit.models import BatchStatus
 from batchkit.preflight.rules import CHAT, METHOD
 from batchkit.provider import wire
 from batchkit.provider.base import METADATA_KEY
+from batchkit.provider.check_pages import check_pages
 from batchkit.provider.check_report import CheckReport, Verdict
-from batchkit.provider.dialect import ListStyle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,12 +40,15 @@ if TYPE_CHECKING:
     from batchkit.provider.client import BatchApi
     from batchkit.provider.dialect import Dialect
 
+logger = logging.getLogger(__name__)
+
 _CUSTOM_ID: Final = "batchkit-check-1"
 _FILE_NAME: Final = "batchkit-check.jsonl"
 #: Enough to find a batch that was just made; a whole list may have hundreds of pages.
 _ENTRIES: Final = 500
 #: How often a call is repeated for a file that is not shown yet.
 _RETRIES: Final = 3
+_DAY_HOURS: Final = 24
 #: Statuses of a file that every provider takes for ready.
 _READY_WORDS: Final = frozenset({None, "processed", "uploaded", "completed", "ready", "success"})
 _NO_CHAT: Final = re.compile(
@@ -66,39 +77,26 @@ class Trial:
 def check(connect: Callable[[Dialect], BatchApi], dialect: Dialect, trial: Trial) -> CheckReport:
     """Try every call and return what was found. ``connect`` opens the server with a dialect, which may differ in how lists are paged.
 
-    Raises no ``ProviderError``, and what ``connect`` raises.
+    Raises what ``connect`` raises.
     """
     report = CheckReport()
     # No status of a file is waited for, so that the first one is seen.
     tried = replace(dialect, api=replace(dialect.api, ready_statuses=frozenset()))
     try:
         with closing(connect(tried)) as provider:
-            style = _check_pages(provider, dialect, report)
+            style = check_pages(provider, dialect, report)
         # From here on lists are read as the server writes them.
         with closing(connect(replace(tried, api=replace(tried.api, listing=style)))) as provider:
             checker = _Checker(provider, dialect, trial, report)
             with checker.cleaned_up():
                 checker.run()
-    except ProviderError as error:
+    except KeyboardInterrupt:
+        if report.left:
+            logger.warning("could not be deleted: %s", ", ".join(report.left))
+        raise
+    except (ProviderError, WrongAddress) as error:
         report.problem, report.hint = error.message, error.hint
     return report
-
-
-def _check_pages(provider: BatchApi, dialect: Dialect, report: CheckReport) -> ListStyle:
-    """Compare how a list is paged; returns the server's way, and raises ``ProviderError`` where no batch API answers."""
-    shape = dialect.api
-    raw = provider.http.probe(shape.batches_path)
-    seen = _style_of(raw)
-    if wire.page(raw, seen or shape.listing) is None:
-        raise provider.http.wrong_address(f"GET {shape.batches_path} is not answered with a list")
-    expected = _STYLES[shape.listing]
-    if seen is None:
-        report.add("pages of lists", expected, "a page does not tell", Verdict.OPEN)
-        return shape.listing
-    report.compare(
-        "pages of lists", expected, _STYLES[seen], is_same=seen is shape.listing, corrections={"listing": seen.value}
-    )
-    return seen
 
 
 class _Checker:
@@ -237,9 +235,25 @@ class _Checker:
             self._compare("list of files", "has the new file", found, is_same=listed)
 
     def _create(self, file: RemoteFile, endpoint: str, model: str) -> bool:
-        """Create the batch; returns whether there is one."""
-        window = self._dialect.windows.shortest
-        expected = f"a window of {window}"
+        """Create the batch, with a day's window if the shortest one is refused; returns whether there is one."""
+        windows = self._dialect.windows
+        shortest, day = windows.shortest, windows.written(_DAY_HOURS)
+        expected = f"a window of {shortest}"
+        refused = self._try_to_create(file, endpoint, model, shortest)
+        if refused is None:
+            self._compare("creation", expected, "taken", is_same=True)
+            return True
+        if day == shortest or self._try_to_create(file, endpoint, model, day) is not None:
+            self._compare("creation", expected, refused.message, is_same=False)
+            return False
+        longest = max(windows.longest_hours, _DAY_HOURS)
+        self._compare(
+            "creation", expected, f"takes {day}: {refused.message}", is_same=False, windows=[_DAY_HOURS, longest]
+        )
+        return True
+
+    def _try_to_create(self, file: RemoteFile, endpoint: str, model: str, window: str) -> ProviderRefused | None:
+        """Create the batch; returns a refusal, after which no batch exists. Raises ``AccountRefused`` and ``OutcomeUnknown``."""
         metadata = {"batchkit_workload": "check", METADATA_KEY: self._key}
         for number in range(_RETRIES + 1):
             self._is_creating = True
@@ -248,18 +262,16 @@ class _Checker:
                     input_file_id=file.id, endpoint=endpoint, window=window, model=model, metadata=metadata
                 )
             except ProviderRefused as error:
-                # A refusal is certain: no batch exists. Some servers show a new file a moment later.
                 self._is_creating = False
                 if isinstance(error, AccountRefused):
                     raise
-                if isinstance(error, NotFound) and number < _RETRIES:
-                    self._trial.sleep(self._trial.pause_seconds)
-                    continue
-                self._compare("creation", expected, error.message, is_same=False)
-                return False
-            self._compare("creation", expected, f"taken, {self._batch.status}", is_same=True)
-            return True
-        return False
+                if not isinstance(error, NotFound) or number == _RETRIES:
+                    return error
+                # Some servers show a new file a moment later.
+                self._trial.sleep(self._trial.pause_seconds)
+            else:
+                break
+        return None
 
     def _look_up(self, made: Batch) -> None:
         read = self._batch = self._provider.get_batch(made.id)
@@ -380,24 +392,6 @@ class _Checker:
             self._open("deletion", "the file is gone", error.message)
         else:
             self._compare("deletion", "the file is gone", "still there", is_same=False)
-
-
-_STYLES: Final = {
-    ListStyle.CURSOR: "a cursor",
-    ListStyle.AFTER: "after the last id",
-    ListStyle.PAGE: "page numbers",
-    ListStyle.WHOLE: "no pages",
-}
-
-
-def _style_of(payload: Any) -> ListStyle | None:
-    """Return how a page says that it is one of several; None when it does not tell."""
-    if isinstance(payload, list):
-        return ListStyle.WHOLE
-    if not isinstance(payload, Mapping):
-        return None
-    members = (("paging", ListStyle.CURSOR), ("has_more", ListStyle.AFTER), ("total", ListStyle.PAGE))
-    return next((style for name, style in members if name in payload), None)
 
 
 def _answer_in(line: bytes) -> Any:

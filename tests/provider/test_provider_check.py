@@ -97,7 +97,7 @@ SEEN = 40_000.0
             {"statuses": {"odd": None}},
         ),
         ("openai", "openai", {"faults": (lines.DropLines(count=1),)}, {"an output line"}, {}),
-        ("openai", "kimi", {}, {"creation"}, {}),
+        ("openai", "kimi", {}, {"creation"}, {"windows": [24, 168]}),
         ("openai", "openai", {"faults": (calls.FileLag(),)}, set(), {}),
     ],
 )

@@ -86,7 +86,7 @@ def check(
         batchkit provider check --provider custom --base-url http://gpu:8000/v1
     """
     from batchkit.api.provider_check import check_provider  # noqa: PLC0415 - --help need not wait for the provider
-    from batchkit.cli.interrupts import insistent  # noqa: PLC0415 - as above
+    from batchkit.cli.interrupts import interruptible  # noqa: PLC0415 - as above
     from batchkit.cli.render import providers  # noqa: PLC0415 - as above
 
     settings = common.Where(provider=provider, base_url=base_url).settings()
@@ -96,7 +96,7 @@ def check(
             hint="--yes creates it without a question, --free leaves it out",
         )
     console.log_to(console.stderr(), verbose=verbose)
-    with insistent():
+    with interruptible(lambda: console.say(console.stderr(), "interrupted: the batch was cancelled, the file deleted")):
         report = check_provider(
             settings, may_create=_asking(free=free, yes=yes, json=json), model=model, patience_seconds=wait, save=save
         )
