@@ -8,9 +8,8 @@ from typing import Final
 ENV_PREFIX: Final = "BATCHKIT_"
 #: The key of whatever server the settings name.
 OWN_KEY_VARIABLE: Final = f"{ENV_PREFIX}API_KEY"
-#: Every provider's key is in a variable that ends so; Prefect's is its own.
+#: Every provider's key is in a variable that ends so.
 _KEY_ENDING: Final = "_API_KEY"
-_PREFECT: Final = "PREFECT_"
 
 
 def environment_for_others() -> dict[str, str]:
@@ -23,4 +22,5 @@ def environment_for_others() -> dict[str, str]:
 
 
 def _is_key(name: str) -> bool:
-    return name.endswith(_KEY_ENDING) and not name.startswith(_PREFECT)
+    # Prefect's own key is for the processes of Prefect that we start.
+    return name.endswith(_KEY_ENDING) and name != "PREFECT_API_KEY"

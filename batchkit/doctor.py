@@ -88,6 +88,7 @@ def examine(flags: Mapping[str, Any], *, clock: Callable[[], float] = time.time)
         yield Finding("settings", Level.FAILED, error.message, error.hint)
         return
     yield _origins(settings, flags)
+    yield _whose(settings, flags)
     yield from _guarded("disk", lambda: [_disk(settings)])
     if url := settings.spool_url:
         yield from _guarded("spool", lambda: [_spool(url)])
@@ -133,6 +134,15 @@ def _origins(settings: Settings, flags: Mapping[str, Any]) -> Finding:
     parts = [f"key present ({origins.get('api_key')})" if settings.api_key else "key absent"]
     parts += [f"{name} from {origin}" for name, origin in origins.items() if name != "api_key"]
     return Finding("settings", Level.OK, f"{', '.join(parts)}; everything else at its default")
+
+
+def _whose(settings: Settings, flags: Mapping[str, Any]) -> Finding:
+    """Say whose batch API it is, where that was said, and how its limits are known."""
+    dialect = settings.dialect
+    origin = origins_of_settings(flags, dialect).get("provider", "the default")
+    where = settings.base_url or dialect.base_url or "no address"
+    message = f"{settings.provider}, {dialect.title} ({origin}), at {where}; its limits: {dialect.verified}"
+    return Finding("provider", Level.OK, message)
 
 
 def _existing_parent(path: Path) -> Path:

@@ -28,7 +28,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from batchkit.child_environment import ENV_PREFIX, OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
-from batchkit.provider.dialects import DEFAULT, dialect_named
+from batchkit.provider.dialects import DEFAULT, dialect_changed, dialect_named
+from batchkit.provider.openai.profiles import PLAIN_NAMES, PlainProfile
 from batchkit.settings_file import SettingsFile, read_settings_file
 from batchkit.sharding import hours_of
 
@@ -86,7 +87,10 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    provider: str = Field(default=DEFAULT, description="Whose batch API it is; `batchkit doctor` lists them.")
+    provider: str = Field(default=DEFAULT, description="Whose batch API it is; `batchkit provider list` shows them.")
+    provider_profile: PlainProfile | None = Field(
+        default=None, description="What differs from the provider's profile; in batchkit.toml below [provider.profile]."
+    )
     api_key: SecretStr | None = Field(
         default=None,
         description="The provider's key; it is sent in one header and written nowhere.",
@@ -190,8 +194,10 @@ class Settings(BaseSettings):
 
     @property
     def dialect(self) -> Dialect:
-        """The provider's dialect. Raises ``ConfigurationError`` for an unknown provider."""
-        return dialect_named(self.provider)
+        """The provider's dialect, with the user's profile. Raises ``ConfigurationError`` for an unknown provider."""
+        if self.provider_profile is None:
+            return dialect_named(self.provider)
+        return dialect_changed(self.provider, self.provider_profile)
 
     @property
     def address(self) -> str:
@@ -230,11 +236,19 @@ def load_settings(**overrides: Any) -> Settings:
     _warn_about_unknown_variables(sources)
     used = {name: value for name, value in sources.in_file.items() if name not in given and not sources.variable(name)}
     if "provider" in given and "base_url" not in given:
-        # An address of the environment belongs to the provider of the environment.
-        given["base_url"] = None
+        # An address of the environment belongs to the provider of the environment, one of the file to that of the file.
         used.pop("base_url", None)
+        if given["provider"] == sources.in_file.get("provider") and "base_url" in sources.in_file:
+            used["base_url"] = sources.in_file["base_url"]
+        else:
+            given["base_url"] = None
     try:
         settings = Settings(**used, **given)
+        if settings.provider != sources.in_file.get("provider", DEFAULT):
+            # What the file says of its provider does not hold for another one.
+            of_file = {"provider_profile", *(("base_url",) if "provider" in sources.in_file else ())} & used.keys()
+            settings = settings.model_copy(update=dict.fromkeys(of_file))
+            used = {name: value for name, value in used.items() if name not in of_file}
         dialect = settings.dialect
         if "api_key" not in given:
             key = _key_of(sources, dialect, used.get("base_url"))
@@ -327,7 +341,9 @@ class _KeyReader(BaseSettings):
 
 def _read_sources() -> _Sources:
     variables = {"the environment": [name.upper() for name in os.environ], _DOTENV: _names_in_dotenv()}
-    file = read_settings_file(Settings.model_fields, check=lambda values: _FileSettings(**values))
+    file = read_settings_file(
+        Settings.model_fields, profile_names=PLAIN_NAMES, check=lambda values: _FileSettings(**values)
+    )
     return _Sources(variables, file)
 
 

@@ -1,6 +1,7 @@
 """``batchkit.toml``: the settings of a project, in the working directory or in the nearest folder above it.
 
-``[batchkit]`` holds settings by their names, ``[notify]`` those of notifications without their ``notify_``. The file may be shared
+``[batchkit]`` holds settings by their names, ``[notify]`` those of notifications without their ``notify_``, ``[provider]`` the name
+and the address of the provider and, in ``[provider.profile]``, what differs from a known one. The file may be shared
 with others, so it holds no key, no command and no password. Relative paths begin in its folder.
 """
 
@@ -24,6 +25,10 @@ FILE_NAME = "batchkit.toml"
 _MAIN = "batchkit"
 _NOTIFY = "notify"
 _NOTIFY_PREFIX = "notify_"
+_PROVIDER = "provider"
+_PROFILE = "profile"
+#: The keys of the table, with the settings that they give.
+_OF_PROVIDER = {"name": "provider", "base_url": "base_url", _PROFILE: "provider_profile"}
 #: Settings that the file may not give, with what to do instead.
 _REFUSED = {
     "api_key": "this file must not hold a key: set it in the environment or in .env",
@@ -48,11 +53,20 @@ class SettingsFile:
     text: str
     tables: dict[str, Any]
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, tuple[str, str]] = field(default_factory=dict)
+    places: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def place_of(self, name: str) -> str:
         """Return ``FILE:LINE`` of a setting."""
         return f"{self.path}:{self._line_of(self.places[name])}"
+
+    def place_within(self, location: tuple[int | str, ...]) -> tuple[str, ...]:
+        """Return the keys of the entry that is nearest to a place in the values: a setting's name, then keys and indexes in it."""
+        keys = self.places[str(location[0])]
+        for part in location[1:]:
+            if not isinstance(part, str) or not _has(self.tables, (*keys, part)):
+                break
+            keys = (*keys, part)
+        return keys
 
     def _line_of(self, keys: tuple[str, ...]) -> int:
         """Return the line, from 1, at which the statement begins that gives an entry.
@@ -78,10 +92,12 @@ class SettingsFile:
         return ConfigurationError("\n".join(f"{self.path}:{line}: {reason}" for line, reason in ordered), hint=_HINT)
 
 
-def read_settings_file(names: Iterable[str], *, check: Callable[[dict[str, Any]], object]) -> SettingsFile | None:
+def read_settings_file(
+    names: Iterable[str], *, profile_names: Iterable[str], check: Callable[[dict[str, Any]], object]
+) -> SettingsFile | None:
     """Read and check the nearest file, None when there is none.
 
-    ``names`` are the settings that there are. ``check`` is called with the values and raises ``ValidationError``. Raises
+    ``names`` are the settings that there are, ``profile_names`` the entries of a provider's profile. ``check`` is called with the values and raises ``ValidationError``. Raises
     ``ConfigurationError`` with the line of every problem.
     """
     path = _nearest_file()
@@ -89,13 +105,15 @@ def read_settings_file(names: Iterable[str], *, check: Callable[[dict[str, Any]]
         return None
     file = _parse(path)
     tables = _keys_by_table(names)
-    problems = list(_collect(file, tables))
+    problems = [*_collect(file, tables), *_unknown_in_profile(file, tuple(profile_names))]
+    unknown = {keys for keys, _ in problems}
     try:
         check(file.values)
     except ValidationError as error:
         for found in error.errors(include_url=False):
-            keys = file.places[str(found["loc"][0])]
-            problems.append((keys, f"{keys[-1]}: {found['msg'].removeprefix('Value error, ')}"))
+            keys = file.place_within(found["loc"])
+            if keys not in unknown:
+                problems.append((keys, f"{keys[-1]}: {found['msg'].removeprefix('Value error, ')}"))
     if problems:
         raise file.wrong(problems)
     return file
@@ -126,11 +144,11 @@ def _parse(path: Path) -> SettingsFile:
 
 def _keys_by_table(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Map each table's keys to the settings that they give."""
-    tables: dict[str, dict[str, str]] = {_MAIN: {}, _NOTIFY: {}}
+    tables: dict[str, dict[str, str]] = {_MAIN: {}, _NOTIFY: {}, _PROVIDER: _OF_PROVIDER}
     for name in names:
         if name.startswith(_NOTIFY_PREFIX):
             tables[_NOTIFY][name.removeprefix(_NOTIFY_PREFIX)] = name
-        elif name not in _REFUSED:
+        elif name not in _REFUSED and name not in {"provider", "provider_profile"}:
             tables[_MAIN][name] = name
     return tables
 
@@ -149,9 +167,23 @@ def _collect(file: SettingsFile, tables: dict[str, dict[str, str]]) -> Iterator[
                     yield (table, key), _unknown_key(table, key, tables)
                 elif (reason := _secret_in(name, value)) is not None:
                     yield (table, key), reason
+                elif name in file.values:
+                    yield (table, key), f"{key} is given twice: {file.place_of(name)} has it too"
                 else:
                     file.values[name] = _from_folder(name, value, file.path.absolute().parent)
                     file.places[name] = (table, key)
+
+
+def _unknown_in_profile(file: SettingsFile, known: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    profile = file.values.get(_OF_PROVIDER[_PROFILE])
+    for key in profile if isinstance(profile, dict) else ():
+        if key not in known:
+            reason = f"a profile has no {key!r}{or_rather(key, known)}"
+            if key in _OF_PROVIDER:
+                reason = f"{key} does not belong here: write it below [{_PROVIDER}]"
+            elif key.startswith("key"):
+                reason = f"{key}: the key of a server of your own is in BATCHKIT_API_KEY, whatever this file says"
+            yield (_PROVIDER, _PROFILE, key), reason
 
 
 def _unknown_table(table: str, content: Any, tables: dict[str, dict[str, str]]) -> str:

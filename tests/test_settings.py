@@ -296,7 +296,7 @@ def test_the_line_of_an_entry_is_its_first_line(entries, between):
         lines += [extra]
         begins[key] = len(lines) + 1
         lines += FORMS[form].format(key=key, value="home = 3").split("\n")
-    places = {key: ("batchkit", key) for key in begins}
+    places: dict[str, tuple[str, ...]] = {key: ("batchkit", key) for key in begins}
     file = SettingsFile(Path("f"), "\n".join(lines), {}, {}, places)
     assert {key: file.place_of(key) for key in begins} == {key: f"f:{line}" for key, line in begins.items()}
 
@@ -316,11 +316,11 @@ def test_no_file_can_set_a_command(folder, monkeypatch):
 
 def test_windows_and_sizes_are_those_of_the_provider(folder, monkeypatch):
     """What the provider does not take is refused with the place that says it; by default its own values apply."""
-    file = write(folder, '[batchkit]\nprovider = "openai"\nwindow = "48h"\n')
+    file = write(folder, '[provider]\nname = "openai"\n[batchkit]\nwindow = "48h"\n')
     monkeypatch.setenv("BATCHKIT_SHARD_LINES", "50001")
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
-    assert f"window ({file}:3): 48h is no window of OpenAI, which has 24h" in str(caught.value)
+    assert f"window ({file}:4): 48h is no window of OpenAI, which has 24h" in str(caught.value)
     assert "shard_lines (BATCHKIT_SHARD_LINES in the environment): 50,001 is too many" in str(caught.value)
     assert load_settings(provider="groq", shard_lines=50_000).window == "48h"
     with pytest.raises(ConfigurationError, match="no provider 'opneai'; did you mean 'openai'"):

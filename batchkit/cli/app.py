@@ -25,6 +25,7 @@ from batchkit.cli.verbs import (
     evaluate,
     manage,
     moderate,
+    provider,
     report,
     run,
     runs,
@@ -61,6 +62,7 @@ for _panel, _commands in _PANELS.items():
 # The name of a function of Python's own.
 app.command("eval", cls=VerbCommand, help=help_of(evaluate.evaluate), rich_help_panel="Evaluations")(evaluate.evaluate)
 app.add_typer(db.app, name="db", rich_help_panel="Tools")
+app.add_typer(provider.app, name="provider", rich_help_panel="Tools")
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from batchkit.steps.context import Timing
 from batchkit.steps.split import SplitDefaults
 
 if TYPE_CHECKING:
+    from batchkit.provider.dialect import Dialect
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
 
@@ -26,12 +27,12 @@ def open_spool(settings: Settings, owner: str) -> Spool:
     return SharedSpool(settings.home, RemoteFiles(settings.spool_url), owner=owner)
 
 
-def build_provider(settings: Settings) -> BatchApi:
-    """Build the client of the batch API. Raises ``ConfigurationError`` when there is no key."""
+def build_provider(settings: Settings, dialect: Dialect | None = None) -> BatchApi:
+    """Build the client of the batch API, by default with the provider's dialect. Raises ``ConfigurationError`` when there is no key."""
     if settings.api_key is None or not settings.api_key.get_secret_value():
         raise ConfigurationError("there is no API key", hint=settings.dialect.key_hint)
     return BatchApi(
-        settings.dialect,
+        dialect or settings.dialect,
         base_url=settings.address,
         api_key=settings.api_key,
         options=HttpOptions(

@@ -200,6 +200,8 @@ def body_text(line: bytes, body: Any) -> str:
         text = str(_read_raw_line(line).response.body, "utf-8")
     except UNREADABLE:
         return _serialised(body)
+    if isinstance(body, dict) and not text.startswith("{"):
+        return _serialised(body)  # the line has it as a text
     return re.sub(mark.decode() + "([0-9a-fA-F]{4})", r"\\u\1", text) if mark != b"lone" else text
 
 
@@ -282,7 +284,7 @@ def read_output_line(record: Any) -> OutputLine | None:
         if type(raw_status) is int and 0 <= raw_status <= _MAX_STATUS_CODE:
             status = raw_status
         request_id = storable_word(response.get("request_id"))
-        body = response.get("body")
+        body = _unwrapped(response.get("body"))
         if isinstance(body, float) and not math.isfinite(body):
             body = None  # as ``dumps`` writes it
     error = _error_in(record.get("error"))
@@ -290,6 +292,17 @@ def read_output_line(record: Any) -> OutputLine | None:
         error = _error_in(body.get("error"))
     code, message = error or (None, None)
     return OutputLine(custom_id, status, request_id, body, code, message, has_error=error is not None)
+
+
+def _unwrapped(body: Any) -> Any:
+    """Return a body that a server wrote as the text of a JSON object (OGX does) as that object; any other text is an answer itself."""
+    if not isinstance(body, str) or not body.startswith("{"):
+        return body
+    try:
+        found = loads_leniently(body.encode(errors="surrogatepass"))
+    except MalformedJson:
+        return body
+    return found if isinstance(found, dict) else body
 
 
 def content_text(content: Any) -> str | None:

@@ -39,9 +39,10 @@ class Provider(Protocol):
         endpoint: str,
         window: str,
         metadata: Mapping[str, str],
+        model: str | None = None,
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
-        """Create a batch; the request is sent exactly once.
+        """Create a batch; the request is sent exactly once. ``model`` is that of all lines where a file may have one only.
 
         ``before_sending`` is called at the last moment before anything can be bought; its errors are raised, and nothing is
         bought.

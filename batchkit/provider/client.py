@@ -45,7 +45,6 @@ T = TypeVar("T", bound="Identified")
 _NO_SUCH_PATH = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 _CANNOT_CANCEL = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT})
 _FILES = "/files"
-_BATCHES = "/batches"
 _MODELS = "/models"
 _READY_SECONDS = 600.0
 _READY_POLL_SECONDS = 2.0
@@ -104,6 +103,11 @@ class BatchApi:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
+    @property
+    def http(self) -> ApiClient:
+        """The calls themselves, for a check of what a server does."""
+        return self._http
+
     def close(self) -> None:
         """Close the connections; a later call raises ``ProviderUnreachable``."""
         self._http.close()
@@ -127,11 +131,15 @@ class BatchApi:
                 status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
         payload = self._http.upload(
-            _FILES, fields={"purpose": self._shape.purpose}, field="file", source=path, filename=filename
+            self._shape.upload_path,
+            fields=self._shape.upload_fields(filename),
+            field="file",
+            source=path,
+            filename=filename,
         )
         file = wire.remote_file(payload)
         if file is None:
-            raise OutcomeUnknown(f"POST {_FILES}: the answer carries no file id", hint=_UPLOAD_AGAIN)
+            raise OutcomeUnknown(f"POST {self._shape.upload_path}: the answer carries no file id", hint=_UPLOAD_AGAIN)
         self._wait_until_ready(file)
         return file
 
@@ -151,6 +159,19 @@ class BatchApi:
             self._sleep(_READY_POLL_SECONDS)
             with suppress(NotFound):  # some servers show a new file a moment later
                 found = wire.remote_file(self._http.get(path))
+
+    def file(self, file_id: FileId) -> RemoteFile:
+        """Read a file's object. Raises ``NotFound``."""
+        path = f"{_FILES}/{_segment(file_id, 'file')}"
+        payload = self._http.get(path)
+        found = wire.remote_file(payload)
+        if found is None:
+            if wire.says_not_found(payload):
+                raise NotFound(
+                    f"GET {path}: the answer is an error object: there is no such file", status=HTTPStatus.OK
+                )
+            raise OutcomeUnknown(f"GET {path}: the answer is not about a file")
+        return found
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
         """Stream a file to ``path``; it appears complete, synced and renamed, or not at all.
@@ -187,6 +208,7 @@ class BatchApi:
         endpoint: str,
         window: str,
         metadata: Mapping[str, str],
+        model: str | None = None,
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
         """Create a batch with exactly one POST, on its own connection, without any retry.
@@ -198,23 +220,20 @@ class BatchApi:
         there certainly is no batch. Raises ``OutcomeUnknown`` for everything else: a broken or late exchange, a 5xx, 408,
         409 or 425, a redirect, a refusal that the API did not write, a success without an id.
         """
-        request = {
-            **self._shape.creation,
-            "input_file_id": input_file_id,
-            "endpoint": endpoint,
-            "completion_window": window,
-        }
+        path = self._shape.batches_path
+        request = self._shape.creation_of(input_file_id=input_file_id, endpoint=endpoint, model=model, window=window)
+        request = {**self._shape.creation, **request}
         if kept := self._metadata_to_send(metadata):
             request["metadata"] = kept
         if self._shape.idempotency_field is not None and METADATA_KEY in metadata:
             request[self._shape.idempotency_field] = metadata[METADATA_KEY]
         try:
-            batch = self._read_batch(self._http.post_once(_BATCHES, request, before_sending=before_sending))
+            batch = self._read_batch(self._http.post_once(path, request, before_sending=before_sending))
         except OutcomeUnknown as error:
             error.hint = f"{_SETTLED_BY_LIST}; {error.hint}" if error.hint else _SETTLED_BY_LIST
             raise
         if batch is None:
-            raise OutcomeUnknown(f"POST {_BATCHES}: the answer carries no batch id", hint=_SETTLED_BY_LIST)
+            raise OutcomeUnknown(f"POST {path}: the answer carries no batch id", hint=_SETTLED_BY_LIST)
         return batch
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
@@ -227,6 +246,7 @@ class BatchApi:
         if len(wanted) > self.dialect.batches_per_poll:
             raise ValueError(f"{len(wanted)} ids in one call; {self.dialect.batches_per_poll} are allowed")
         found: dict[BatchId, Batch] = {}
+        path = self._shape.batches_path
         by_ids = [("id", batch_id) for batch_id in wanted] if self._shape.ids_per_status_call else []
         if not by_ids and len(wanted) <= _READ_ALONE:
             return {}
@@ -234,12 +254,13 @@ class BatchApi:
         pages = 0
         while len(found) < len(wanted):
             page = wire.page(
-                self._http.get(_BATCHES, [*by_ids, *self._page_query(cursor)]),
+                self._http.get(path, [*by_ids, *self._shape.page_query(cursor)]),
                 self._shape.listing,
                 size=self._shape.page_size,
+                cursor=cursor,
             )
             if page is None:
-                raise OutcomeUnknown(f"GET {_BATCHES}: the answer is not a list")
+                raise OutcomeUnknown(f"GET {path}: the answer is not a list")
             pages += 1
             before = len(found)
             read = map(self._read_batch, page.entries)
@@ -252,7 +273,7 @@ class BatchApi:
 
     def get_batch(self, batch_id: BatchId) -> Batch:
         """Read one batch. Raises ``NotFound``."""
-        path = f"{_BATCHES}/{_segment(batch_id, 'batch')}"
+        path = f"{self._shape.batches_path}/{_segment(batch_id, 'batch')}"
         return self._same_batch(self._http.get(path), batch_id, f"GET {path}")
 
     def list_batches(self) -> Iterator[Batch]:
@@ -260,14 +281,14 @@ class BatchApi:
 
         Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
         """
-        return self._read_all(_BATCHES, self._read_batch, "batches")
+        return self._read_all(self._shape.batches_path, self._read_batch, "batches")
 
     def cancel_batch(self, batch_id: BatchId) -> Batch:
         """Ask for cancellation, which takes some minutes; a batch that has ended already is returned as it is.
 
         Providers answer 409 or 400 for such a batch. Raises ``NotFound``.
         """
-        path = f"{_BATCHES}/{_segment(batch_id, 'batch')}/cancel"
+        path = f"{self._shape.batches_path}/{_segment(batch_id, 'batch')}/cancel"
         try:
             return self._same_batch(self._http.post(path), batch_id, f"POST {path}")
         except ProviderRefused as refused:
@@ -282,7 +303,7 @@ class BatchApi:
 
     def list_models(self) -> list[RemoteModel]:
         """Read the models that the key may use, including those that are shut down (``active`` false)."""
-        page = wire.page(self._http.get(_MODELS))
+        page = wire.page(self._http.get(_MODELS), self._shape.listing)
         if page is None:
             raise OutcomeUnknown(f"GET {_MODELS}: the answer is not a list")
         models = (wire.model(entry) for entry in page.entries)
@@ -332,8 +353,9 @@ class BatchApi:
         403 and the like, ``ProviderUnreachable``, ``OutcomeUnknown`` or ``RateLimited`` when nothing can be found out now.
         """
         warning = self._models_missing()
+        path = self._shape.batches_path
         try:
-            answer = self._http.probe(_BATCHES)
+            answer = self._http.probe(path)
         except (AccountRefused, RateLimited):
             raise
         except ProviderRefused as refused:
@@ -341,9 +363,9 @@ class BatchApi:
                 raise
             reason = refused.message
         else:
-            if wire.page(answer) is not None:
+            if wire.page(answer, self._shape.listing) is not None:
                 return warning
-            reason = f"GET {_BATCHES} is not answered with a list"
+            reason = f"GET {path} is not answered with a list"
         raise self._http.wrong_address(reason)
 
     def _models_missing(self) -> str | None:
@@ -357,14 +379,14 @@ class BatchApi:
         except WrongAddress as wrong:
             reason = str(wrong.__cause__)
         else:
-            if wire.page(answer) is not None:
+            if wire.page(answer, self._shape.listing) is not None:
                 return None
             reason = f"GET {_MODELS} is not answered with a list"
         return f"the models of requests cannot be compared with those of the provider: {reason}"
 
     def _read_all(self, path: str, read: Callable[[object], T | None], what: str) -> Iterator[T]:
         return read_all(
-            lambda cursor: self._http.get(path, self._page_query(cursor)),
+            lambda cursor: self._http.get(path, self._shape.page_query(cursor)),
             read,
             what,
             limits=self._list_limits,
@@ -373,13 +395,8 @@ class BatchApi:
             size=self._shape.page_size,
         )
 
-    def _page_query(self, cursor: str | None) -> list[tuple[str, str]]:
-        size = self._shape.page_size
-        sized = [] if size is None else [("limit", str(size))]
-        return sized if cursor is None else [*sized, (self._shape.listing.value, cursor)]
-
     def _read_batch(self, payload: object) -> Batch | None:
-        batch = wire.batch(payload, statuses=self.dialect.statuses)
+        batch = wire.batch(self._shape.batch_of(payload), statuses=self.dialect.statuses)
         names = self._shape.metadata_names
         if batch is None or not names:
             return batch

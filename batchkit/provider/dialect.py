@@ -15,7 +15,7 @@ from batchkit.lifecycle import LineCodes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batchkit.models import BatchStatus
+    from batchkit.models import BatchStatus, FileId
     from batchkit.preflight.rules import LineRules
     from batchkit.sharding import ShardLimits, Windows
 
@@ -31,6 +31,10 @@ class ListStyle(StrEnum):
     CURSOR = "cursor"
     #: ``after`` in the query: the id of the last entry; ``has_more`` in the reply.
     AFTER = "after"
+    #: ``page`` in the query: numbers from 0; perhaps ``total`` in the reply.
+    PAGE = "page"
+    #: One reply has everything.
+    WHOLE = "whole"
 
 
 class AuthStyle(StrEnum):
@@ -51,7 +55,7 @@ class KeySource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiShape:
-    """The calls of the API.
+    """The calls of the API; a provider that differs in more than a field has a class of its own.
 
     ``purpose`` is that of an input file; it is ready for a batch when its status is one of ``ready_statuses`` (empty: at once).
     ``ids_per_status_call`` batches are read in one GET; 0: no call reads several by their ids. ``page_size`` is asked for in lists,
@@ -68,6 +72,36 @@ class ApiShape:
     metadata_names: Mapping[str, str] | None = None
     creation: Mapping[str, object] = field(default_factory=dict)
     idempotency_field: str | None = None
+
+    @property
+    def batches_path(self) -> str:
+        """The path of the list of batches, below which each batch has its own."""
+        return "/batches"
+
+    @property
+    def upload_path(self) -> str:
+        """The path that takes a file."""
+        return "/files"
+
+    def upload_fields(self, filename: str) -> dict[str, str]:  # noqa: ARG002 - other shapes need it
+        """Return the fields that an upload has besides the file."""
+        return {"purpose": self.purpose}
+
+    def creation_of(self, *, input_file_id: FileId, endpoint: str, model: str | None, window: str) -> dict[str, object]:  # noqa: ARG002 - as above
+        """Return what a creation says, metadata aside. ``model`` is that of all lines where a file may have one only."""
+        return {"input_file_id": input_file_id, "endpoint": endpoint, "completion_window": window}
+
+    def batch_of(self, payload: object) -> object:
+        """Return a batch object with the names of OpenAI's reference; its other members stay."""
+        return payload
+
+    def page_query(self, cursor: str | None) -> list[tuple[str, str]]:
+        """Return the query of a page of a list; None asks for the first one."""
+        if self.listing is ListStyle.WHOLE:
+            return []
+        size_name = "page_size" if self.listing is ListStyle.PAGE else "limit"
+        sized = [] if self.page_size is None else [(size_name, str(self.page_size))]
+        return sized if cursor is None else [*sized, (self.listing.value, cursor)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +169,7 @@ class Dialect:
     """One provider. ``name`` is what commands take and databases hold; ``title`` is for people.
 
     ``base_url`` is None where every user has another one. ``cancel_minutes`` is how long a cancellation may take.
+    ``free_request`` are the url and the model of requests that cost nothing.
     ``statuses`` translates status words, in lower case, that are not ours. ``verified`` says how and when these values were checked.
     """
 
@@ -154,6 +189,7 @@ class Dialect:
     prices: Prices = field(default_factory=Prices)
     retention: Retention = field(default_factory=Retention)
     cancel_minutes: int = 10
+    free_request: tuple[str, str] | None = None
 
     def problems_of_sizes(
         self,

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from batchkit.errors import ConfigurationError
 from batchkit.formatting import or_rather
+from batchkit.provider.dialect import ApiShape
 from batchkit.provider.groq.dialect import GROQ
+from batchkit.provider.mistral import dialect as mistral
 from batchkit.provider.openai import profiles
+from batchkit.provider.together import dialect as together
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from batchkit.provider.dialect import Dialect
+    from batchkit.provider.openai.profiles import Profile
 
 DEFAULT: Final = GROQ.name
+#: OpenAI's shape at any address: what differs is in a profile of the user's own.
+CUSTOM: Final = "custom"
+_VERIFIED_BY_USER: Final = "a profile of your own"
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all providers, the default one first."""
-    return (GROQ.name, *profiles.names())
+    """Return the names of all providers, the default one first and the user's own last."""
+    return (GROQ.name, *profiles.names(), together.NAME, mistral.NAME, CUSTOM)
 
 
 @cache  # a dialect is a constant; a profile takes a file to read
@@ -26,8 +36,37 @@ def dialect_named(name: str) -> Dialect:
     """Return a provider's dialect. Raises ``ConfigurationError`` for a name that is unknown."""
     if name == GROQ.name:
         return GROQ
+    if name not in names():
+        raise ConfigurationError(
+            f"there is no provider {name!r}{or_rather(name, names())}", hint=f"the providers are: {', '.join(names())}"
+        )
+    return profiles.dialect_of(name, *_profile_and_shape(name))
+
+
+def dialect_changed(name: str, changes: BaseModel) -> Dialect:
+    """Return a provider's dialect with the values of a user's profile, which belong to it or to a server of any other name.
+
+    Raises ``ConfigurationError`` for a provider without a profile.
+    """
+    if name == GROQ.name:
+        raise ConfigurationError(
+            f"{GROQ.title} has no profile that could be changed",
+            hint=f'give the profile another name, such as "{CUSTOM}"',
+        )
+    profile, shape = _profile_and_shape(name)
+    return replace(profiles.dialect_of(name, profiles.changed(profile, changes), shape), verified=_VERIFIED_BY_USER)
+
+
+def profile_named(name: str) -> Profile | None:
+    """Return the profile of a provider, None where it has none."""
+    return None if name == GROQ.name else _profile_and_shape(name)[0]
+
+
+def _profile_and_shape(name: str) -> tuple[Profile, type[ApiShape]]:
+    if name == together.NAME:
+        return together.PROFILE, together.TogetherShape
+    if name == mistral.NAME:
+        return mistral.PROFILE, mistral.MistralShape
     if name in profiles.names():
-        return profiles.read(name)
-    raise ConfigurationError(
-        f"there is no provider {name!r}{or_rather(name, names())}", hint=f"the providers are: {', '.join(names())}"
-    )
+        return profiles.profile_named(name), ApiShape
+    return (profiles.CUSTOM if name == CUSTOM else profiles.CUSTOM.model_copy(update={"title": name})), ApiShape

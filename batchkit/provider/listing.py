@@ -56,24 +56,27 @@ def read_all(
     """Yield every entry once, in the provider's order; a page is fetched when the previous one has been consumed.
 
     ``fetch`` takes a cursor (None for the first page) and returns the reply's JSON; ``read`` reads an entry, or returns None if
-    it cannot. ``style`` and ``size`` are how pages follow each other, and how long a full one is. Pages may overlap, and a full page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of
+    it cannot. ``style`` and ``size`` are how pages follow each other, and how long a full one is. Pages may overlap, and a full
+    page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of
     entries, pages and cursors are kept.
 
     Raises ``ListingIncomplete`` when a page fails (the error is its cause), is not a list, or has an entry without an id; when
-    the pages repeat: a cursor or a whole page comes again, or ``MAX_IDLE_PAGES`` pages have nothing new; and when there is
-    more after ``limits``.
+    the pages repeat: a cursor or a whole page comes again, or ``MAX_IDLE_PAGES`` pages have nothing new; when they end before the
+    total that the first one names; and when there is more after ``limits``.
     """
     ends_at = clock() + limits.seconds
     seen_ids: set[bytes] = set()
     seen_cursors: set[bytes] = set()
     seen_pages: set[bytes] = set()
     cursor: str | None = None
-    number = idle = 0
+    number = idle = expected = 0
     while True:
         number += 1
         if number > limits.pages or clock() >= ends_at:
             raise _given_up(what, number - 1, len(seen_ids), limits.seconds + clock() - ends_at)
         page = _fetch_page(fetch, cursor, f"page {number} of the list of {what}", style, size)
+        if number == 1:
+            expected = page.total or 0
         page_digest = _digest()
         known_before = len(seen_ids)
         for entry in page.entries:
@@ -95,7 +98,12 @@ def read_all(
                 f"the list of {what} has more pages, but does not say how to ask for them", hint=_HINT
             )
         cursor = page.next_cursor
-        if cursor is None:
+        is_short = size is not None and len(page.entries) < size
+        if cursor is None or (page.total and is_short and len(seen_ids) >= page.total):
+            if len(seen_ids) < expected:
+                raise ListingIncomplete(
+                    f"the list of {what} has {expected:,} entries, but shows {len(seen_ids):,}", hint=_HINT
+                )
             return
         _refuse_repeat(_digest(cursor).digest(), seen_cursors, f"the list of {what} gave the same cursor again")
         idle = idle + 1 if len(seen_ids) == known_before else 0
@@ -107,7 +115,7 @@ def _fetch_page(
     fetch: Callable[[str | None], object], cursor: str | None, name: str, style: ListStyle, size: int | None
 ) -> wire.Page:
     try:
-        page = wire.page(fetch(cursor), style, size=size)
+        page = wire.page(fetch(cursor), style, size=size, cursor=cursor)
     except ProviderError as error:
         raise ListingIncomplete(f"{name} could not be read: {error.message}", hint=error.hint) from error
     if page is None:

@@ -54,12 +54,14 @@ _UNKNOWN_PATH_CODE = "unknown_url"
 class Page:
     """One page of a list. ``next_cursor`` is what asks for the next page, None on the last one.
 
-    ``has_unreachable_rest``: there is more, but it is not said how to ask for it.
+    ``has_unreachable_rest``: there is more, but it is not said how to ask for it. ``total`` is how many entries a list in numbered
+    pages has; None: not said.
     """
 
     entries: Sequence[object]
     next_cursor: str | None
     has_unreachable_rest: bool
+    total: int | None = None
 
 
 def explain(status: int, payload: object, *, hints: Hints) -> Refusal:
@@ -68,6 +70,7 @@ def explain(status: int, payload: object, *, hints: Hints) -> Refusal:
     error = root.get("error", root)
     if not isinstance(error, Mapping):
         error = {"message": error}
+    error = _with_first_problem(error)
     message = text(error.get("message")) or text(error.get("detail")) or text(root.get("detail"))
     code, kind_of_error, param = text(error.get("code")), text(error.get("type")), text(error.get("param"))
     # Some servers send the code as the type.
@@ -87,6 +90,17 @@ def explain(status: int, payload: object, *, hints: Hints) -> Refusal:
     )
 
 
+def _with_first_problem(error: Mapping[str, object]) -> Mapping[str, object]:
+    """Read a refusal of FastAPI, ``{"detail": [{loc, msg, type}]}``: the framework refuses a body before the API sees it."""
+    problems = error.get("detail")
+    first = problems[0] if isinstance(problems, list) and problems else None
+    if not isinstance(first, Mapping):
+        return error
+    place = first.get("loc")
+    param = place[-1] if isinstance(place, list) and place else None
+    return {"message": first.get("msg"), "type": first.get("type"), "param": param}
+
+
 def says_not_found(payload: object) -> bool:
     """Return whether a reply is an error object for a missing object: some servers send it with status 200."""
     error = payload.get("error") if isinstance(payload, Mapping) else None
@@ -96,13 +110,17 @@ def says_not_found(payload: object) -> bool:
     return any(found is not None and _NOT_FOUND.search(found) for found in texts)
 
 
-def page(payload: object, style: ListStyle = ListStyle.CURSOR, *, size: int | None = None) -> Page | None:
-    """Read ``{"object": "list", "data": [...]}``; None when it is not a list.
+def page(
+    payload: object, style: ListStyle = ListStyle.CURSOR, *, size: int | None = None, cursor: str | None = None
+) -> Page | None:
+    """Read ``{"object": "list", "data": [...]}``; None when it is not a list. ``cursor`` is what asked for this page.
 
     ``data`` null is an empty list, as some servers send it. In every style a page that names a cursor is continued with it, because
     only a server that pages by cursors sends one. ``size`` is that of a full page: if it does not say whether there is more, the next
     page will.
     """
+    if style is ListStyle.WHOLE and isinstance(payload, list):
+        payload = {"data": payload}
     if not isinstance(payload, Mapping) or "data" not in payload:
         return None
     entries = payload["data"]
@@ -113,16 +131,21 @@ def page(payload: object, style: ListStyle = ListStyle.CURSOR, *, size: int | No
     # On the last page ``paging`` or its cursor may be absent or null (console.groq.com/docs/batch). Any other value there may mean
     # that there is more.
     paging = payload.get("paging")
-    cursor = paging.get("next_cursor") if isinstance(paging, Mapping) else paging
-    next_cursor = text(cursor) if cursor and isinstance(paging, Mapping) else None
+    named = paging.get("next_cursor") if isinstance(paging, Mapping) else paging
+    next_cursor = text(named) if named and isinstance(paging, Mapping) else None
     has_more = payload.get("has_more") is True
     may_have_more = has_more or (payload.get("has_more") is None and size is not None and len(entries) >= size)
     if next_cursor is None and may_have_more and style is ListStyle.AFTER:
         next_cursor = text(payload.get("last_id")) or _id_of_last(entries)
+    total = _integer(payload.get("total")) if style is ListStyle.PAGE else None
+    # Only an empty page ends numbered pages: a server may give fewer entries than were asked for.
+    if style is ListStyle.PAGE and next_cursor is None and (entries or (cursor is None and total)):
+        next_cursor = str(int(cursor or 0) + 1)
     return Page(
         entries=entries,
         next_cursor=next_cursor,
-        has_unreachable_rest=(has_more or bool(cursor)) and next_cursor is None,
+        has_unreachable_rest=(has_more or bool(named)) and next_cursor is None,
+        total=total,
     )
 
 

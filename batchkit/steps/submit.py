@@ -216,6 +216,7 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
             input_file_id=file_id,
             endpoint=shard.endpoint,
             window=shard.window,
+            model=shard.model,
             metadata=metadata_of(workload, shard),
             before_sending=lambda: _refuse_when_late(context, shard, since),
         )

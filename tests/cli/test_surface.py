@@ -124,7 +124,7 @@ def test_the_defaults_in_the_help_are_those_of_the_settings(batchkit):
     """The help repeats numbers from the settings; the two must not diverge."""
     text = " ".join(batchkit("run", "--help").out.replace("│", " ").split())
     fields = Settings.model_fields
-    for name in ("window", "max_window", "max_attempts", "max_expiries", "shard_bytes", "poll_interval_seconds"):
+    for name in ("max_attempts", "max_expiries", "poll_interval_seconds"):
         assert f"(default {fields[name].default})" in text, name
     assert f"default {fields['home'].default})" in text
 
@@ -132,7 +132,7 @@ def test_the_defaults_in_the_help_are_those_of_the_settings(batchkit):
 def test_all_verbs_are_listed(batchkit):
     """The list includes the verbs of ``db``."""
     text = batchkit("--help").out
-    for verb in (*VERBS, "db"):
+    for verb in (*VERBS, "db", "provider"):
         assert f" {verb} " in text
     text = batchkit("db", "--help").out
     assert " upgrade " in text

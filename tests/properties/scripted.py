@@ -98,6 +98,7 @@ class ScriptedProvider:
         endpoint: str,
         window: str,
         metadata: Mapping[str, str],
+        model: str | None = None,  # noqa: ARG002 - the protocol's signature
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
         """Create a batch, and count what was bought."""

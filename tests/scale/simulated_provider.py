@@ -116,6 +116,7 @@ class SimulatedProvider:
         endpoint: str,
         window: str,
         metadata: Mapping[str, str],
+        model: str | None = None,  # noqa: ARG002 - the protocol's signature
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
         """Create a batch and draw how it ends; some replies are lost."""

@@ -49,7 +49,9 @@ class Harness:
 
     def open_runner(self, **overrides: Any) -> Runner:
         """Open a runner; it is closed at the end of the test."""
-        given = {**QUICK, "api_key": self.emulator.api_key, "base_url": self.emulator.base_url, **overrides}
+        emulator = self.emulator
+        server = {"provider": emulator.dialect.name, "api_key": emulator.api_key, "base_url": emulator.base_url}
+        given = {**QUICK, **server, **overrides}
         settings = load_settings(home=self.home, database_url=self.database_url, **given)
         return self._stack.enter_context(Runner(settings))
 
@@ -82,9 +84,9 @@ def open_harness(database_url, tmp_path) -> Iterator[Any]:
     """Return a function that starts an emulator with faults and returns a harness on it; runs once per kind of database."""
     with ExitStack() as stack:
 
-        def start(*faults: Any, speed: float = SPEED, **scenario: Any) -> Harness:
+        def start(*faults: Any, speed: float = SPEED, provider: str | None = None, **scenario: Any) -> Harness:
             emulator = stack.enter_context(
-                Emulator(tmp_path / "emulator", Scenario(faults=faults, **scenario), speed=speed)
+                Emulator(tmp_path / "emulator", Scenario(faults=faults, **scenario), speed=speed, provider=provider)
             )
             return Harness(emulator, database_url, tmp_path / "home", stack)
 

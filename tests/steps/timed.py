@@ -76,6 +76,7 @@ class TimedProvider(ScriptedProvider):
         endpoint: str,
         window: str,
         metadata: Mapping[str, str],
+        model: str | None = None,
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
         """Create a batch that ends at its time."""
@@ -85,6 +86,7 @@ class TimedProvider(ScriptedProvider):
             endpoint=endpoint,
             window=window,
             metadata=metadata,
+            model=model,
             before_sending=before_sending,
         )
         now = self._created_at[made.id] = self.clock()

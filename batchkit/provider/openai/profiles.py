@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    create_model,
+)
 
+from batchkit.child_environment import OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
+from batchkit.files.jsonl import dumps
 from batchkit.models import BatchStatus
 from batchkit.preflight.rules import CHAT, CUSTOM_ID_MAX_CHARS, LineRules
 from batchkit.provider.dialect import (
@@ -31,12 +43,33 @@ from batchkit.provider.dialect import (
 from batchkit.provider.openai import lines
 from batchkit.sharding import ShardLimits, Windows
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 T = TypeVar("T")
 
 _REFERENCE_DATE: Final = dt.date(2026, 11, 29)
 _DEFAULT_BYTES: Final = 100_000_000
+_PACKAGE: Final = "batchkit.provider.openai"
+_FOLDER: Final = "profiles"
 _ENDING: Final = ".toml"
 _HOURS_PER_DAY: Final = 24
+
+
+def _ordered(hours: tuple[int, int]) -> tuple[int, int]:
+    if hours[0] > hours[1]:
+        raise ValueError("write the shortest window first, then the longest one, in hours")
+    return hours
+
+
+def _of_lines(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if not urls or not all(url.startswith("/") for url in urls):
+        raise ValueError(f"write the urls of lines, such as {CHAT}")
+    return urls
+
+
+Hours = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ordered)]
+Urls = Annotated[tuple[str, ...], AfterValidator(_of_lines)]
 
 
 class Fact(BaseModel, Generic[T]):
@@ -70,47 +103,112 @@ class Profile(BaseModel):
     key_variable: str
     key_page: str | None = None
     auth: Fact[AuthStyle] = _reference(AuthStyle.BEARER)
-    endpoints: Fact[tuple[str, ...]] = _reference((CHAT,))
+    endpoints: Fact[Urls] = _reference((CHAT,))
     one_model: Fact[bool] = _reference(value=True)
-    max_lines: Fact[int] = _reference(50_000)
-    max_bytes: Fact[int] = _reference(200_000_000)
-    max_line_bytes: Fact[int] | None = None
-    custom_id_chars: Fact[int] | None = None
-    windows: Fact[tuple[int, int]] = _reference((24, 24))
+    max_lines: Fact[PositiveInt] = _reference(50_000)
+    max_bytes: Fact[PositiveInt] = _reference(200_000_000)
+    max_line_bytes: Fact[PositiveInt] | None = None
+    custom_id_chars: Fact[PositiveInt] | None = None
+    windows: Fact[Hours] = _reference((24, 24))
     window_in_days: Fact[bool] | None = None
     purpose: Fact[str] = _reference("batch")
     ready: Fact[tuple[str, ...]] | None = None
-    page_size: Fact[int] = _reference(100)
+    listing: Fact[ListStyle] = _reference(ListStyle.AFTER)
+    page_size: Fact[PositiveInt] = _reference(100)
+    ids_per_status_call: Fact[NonNegativeInt] | None = None
     metadata: Fact[Literal["kept", "none"] | dict[str, str]] = _reference("kept")
     creation: Fact[dict[str, Any]] | None = None
     idempotency_field: Fact[str] | None = None
     statuses: Fact[dict[str, BatchStatus]] | None = None
-    input_days: Fact[int] | None = None
-    output_days: Fact[int] | None = None
+    input_days: Fact[PositiveInt] | None = None
+    output_days: Fact[PositiveInt] | None = None
     discount: Fact[float] | None = None
+    free_request: Fact[tuple[str, str]] | None = None
     prices: str | None = None
 
     @property
     def dated(self) -> str:
         """When the profile was read, and how much of what it says is sure."""
         facts = [fact for name in self.model_fields_set if isinstance(fact := getattr(self, name), Fact)]
-        newest = max((fact.date for fact in facts), default=_REFERENCE_DATE)
+        if not facts:
+            return "nothing is known of it: values of OpenAI's reference"
+        newest = max(fact.date for fact in facts)
         sure = sum(fact.mark == "S" for fact in facts)
         return f"documentation of {newest:%Y-%m-%d}, {sure} of {len(facts)} values sure"
 
 
+#: A user's profile may not say where the key comes from and where it goes: its file may have another author.
+_NOT_OF_USERS: Final = frozenset({"base_url", "key_variable", "key_page", "title", "page", "prices"})
+
+
+def _plain_fields() -> Iterator[tuple[str, Any]]:
+    for name, field in Profile.model_fields.items():
+        if name in _NOT_OF_USERS:
+            continue
+        annotation = field.annotation
+        facts = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, Fact)]
+        value = facts[0].model_fields["value"]
+        kind: Any = Annotated[(value.annotation, *value.metadata)] if value.metadata else value.annotation
+        yield name, (kind | None, None)
+
+
+#: A profile of a user's own in short form: values without marks, and only those that differ.
+PlainProfile: Final = create_model(
+    "PlainProfile", __config__=ConfigDict(frozen=True, extra="forbid"), **dict(_plain_fields())
+)
+PLAIN_NAMES: Final = tuple(PlainProfile.model_fields)
+
+#: OpenAI's reference at an address of the user's.
+CUSTOM: Final = Profile(
+    title="the custom provider", page="platform.openai.com/docs/guides/batch", key_variable=OWN_KEY_VARIABLE
+)
+
+
+def changed(profile: Profile, changes: BaseModel) -> Profile:
+    """Return a profile with the values of a ``PlainProfile`` that are given."""
+    given = changes.model_dump(exclude_none=True)
+    facts: dict[str, Any] = {name: Fact(value=value, mark="U", date=_REFERENCE_DATE) for name, value in given.items()}
+    return profile.model_copy(update=facts)
+
+
+def written(name: str, base_url: str, values: Mapping[str, object], *, note: str) -> str:
+    """Return the text of a settings file with a profile in short form; a value that is None is left for the reader to fill in."""
+    head = [f"# {note}", "[provider]", f"name = {_toml(name)}", f"base_url = {_toml(base_url)}", ""]
+    lines = [
+        f"{key} = {_toml(value)}" if None not in _parts(value) else f"# {key} = ...  # {_toml(value)}"
+        for key, value in values.items()
+    ]
+    return "\n".join([*head, "[provider.profile]", *lines, ""])
+
+
+def _parts(value: object) -> list[object]:
+    return list(value.values()) if isinstance(value, Mapping) else [value]
+
+
+def _toml(value: object) -> str:
+    """Write a value; texts, numbers and lists of JSON are TOML as well."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_toml(key)} = {_toml(entry)}' for key, entry in value.items())} }}"
+    return '"?"' if value is None else dumps(value).decode()
+
+
 def names() -> tuple[str, ...]:
     """Return the names of the profiles that are part of this package."""
-    files = resources.files("batchkit.provider.openai").joinpath("profiles").iterdir()
+    files = resources.files(_PACKAGE).joinpath(_FOLDER).iterdir()
     found = sorted(file.name.removesuffix(_ENDING) for file in files if file.name.endswith(_ENDING))
     return tuple(sorted(found, key=lambda name: name != "openai"))
 
 
-@cache  # a file of the package does not change
 def profile_named(name: str) -> Profile:
     """Read a profile of this package."""
-    text = resources.files("batchkit.provider.openai").joinpath("profiles", f"{name}{_ENDING}").read_text("utf-8")
-    return parse(tomllib.loads(text), place=name)
+    return read_profile(_PACKAGE, _FOLDER, f"{name}{_ENDING}")
+
+
+@cache  # a file of the package does not change
+def read_profile(package: str, *path: str) -> Profile:
+    """Read a profile that is a file of one of our packages."""
+    file = resources.files(package).joinpath(*path)
+    return parse(tomllib.loads(file.read_text("utf-8")), place="/".join(path))
 
 
 def parse(values: dict[str, Any], *, place: str) -> Profile:
@@ -124,8 +222,8 @@ def parse(values: dict[str, Any], *, place: str) -> Profile:
         raise ConfigurationError(f"the profile {place} is wrong: {problems}") from None
 
 
-def dialect_of(name: str, profile: Profile) -> Dialect:
-    """Return a profile as a dialect."""
+def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) -> Dialect:
+    """Return a profile as a dialect, whose calls have OpenAI's shape or another one."""
     kept = profile.metadata.value
     shortest, longest = profile.windows.value
     in_days = profile.window_in_days is not None and profile.window_in_days.value
@@ -159,10 +257,11 @@ def dialect_of(name: str, profile: Profile) -> Dialect:
             longest_hours=longest,
             spellings=tuple((day * _HOURS_PER_DAY, f"{day}d") for day in days),
         ),
-        api=ApiShape(
+        api=shape(
             purpose=profile.purpose.value,
             ready_statuses=frozenset(() if profile.ready is None else profile.ready.value),
-            listing=ListStyle.AFTER,
+            ids_per_status_call=_value(profile.ids_per_status_call) or 0,
+            listing=profile.listing.value,
             page_size=profile.page_size.value,
             metadata_names=None if kept == "kept" else {} if isinstance(kept, str) else kept,
             creation={} if profile.creation is None else profile.creation.value,
@@ -173,6 +272,7 @@ def dialect_of(name: str, profile: Profile) -> Dialect:
         models=ModelFacts(schema=None, strict_schema=None),
         prices=Prices(catalogue=profile.prices, discount=_value(profile.discount)),
         retention=Retention(input_days=_value(profile.input_days), output_days=_value(profile.output_days)),
+        free_request=_value(profile.free_request),
     )
 
 

@@ -1,0 +1,1 @@
+"""Mistral: jobs instead of batches, each with one model."""

@@ -1,0 +1,1 @@
+"""Together: OpenAI's paths and lines, everything else in a shape of its own."""
