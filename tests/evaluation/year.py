@@ -69,6 +69,8 @@ class Night:
     #: Alarms that are about nothing that was planted, with the suite's smallest falls and without any.
     false_alarms: int = 0
     false_at_any_fall: int = 0
+    #: Whether an alarm is about what was planted.
+    is_told: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -116,9 +118,9 @@ class Year:
 
     def told_on(self, event: Event) -> tuple[int, int]:
         """Return on how many nights of an event a verdict told it, and how many there are from the first of these on."""
-        verdicts = [night.verdict for night in self.nights_of(event)]
-        since = verdicts[(self.found_after(event) or 1) - 1 :]
-        return since.count("regressed"), len(since)
+        told = [night.is_told for night in self.nights_of(event)]
+        since = told[(self.found_after(event) or 1) - 1 :]
+        return since.count(True), len(since)
 
 
 def largest_count(nights: int, level: float = LEVEL) -> int:
@@ -194,6 +196,7 @@ def _judged(found: EvaluationSummary, number: int, event: Event | None, names: l
         said=reason(found),
         false_alarms=len(unexplained(found.alarms)),
         false_at_any_fall=len(unexplained(significant)),
+        is_told=len(unexplained(found.alarms)) < len(found.alarms),
     )
 
 
