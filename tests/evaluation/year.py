@@ -103,8 +103,9 @@ class Year:
         return sum(night.false_at_any_fall > 0 for night in self.quiet)
 
     def wrong(self) -> list[Night]:
-        """Return the nights with a verdict that nothing allows, without the false alarms of nights without an event."""
-        return [night for night in self.nights if not night.is_right and night.event is not None]
+        """Return the nights with a verdict that nothing allows; false alarms of the ``quiet`` ones are counted apart."""
+        events_of = [night for night in self.nights if night.event is not None and not night.event.is_gradual]
+        return [night for night in events_of if not night.is_right]
 
     def nights_of(self, event: Event) -> list[Night]:
         """Return the nights of an event."""
