@@ -71,6 +71,8 @@ class Night:
     #: Alarms that are about nothing that was planted, with the suite's smallest falls and without any.
     false_alarms: int = 0
     false_at_any_fall: int = 0
+    #: Whether an alarm is about what was planted.
+    is_told: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -103,8 +105,9 @@ class Year:
         return sum(night.false_at_any_fall > 0 for night in self.quiet)
 
     def wrong(self) -> list[Night]:
-        """Return the nights with a verdict that nothing allows, without the false alarms of nights without an event."""
-        return [night for night in self.nights if not night.is_right and night.event is not None]
+        """Return the nights with a verdict that nothing allows; false alarms of the ``quiet`` ones are counted apart."""
+        events_of = [night for night in self.nights if night.event is not None and not night.event.is_gradual]
+        return [night for night in events_of if not night.is_right]
 
     def nights_of(self, event: Event) -> list[Night]:
         """Return the nights of an event."""
@@ -118,9 +121,9 @@ class Year:
 
     def told_on(self, event: Event) -> tuple[int, int]:
         """Return on how many nights of an event a verdict told it, and how many there are from the first of these on."""
-        verdicts = [night.verdict for night in self.nights_of(event)]
-        since = verdicts[(self.found_after(event) or 1) - 1 :]
-        return since.count("regressed"), len(since)
+        told = [night.is_told for night in self.nights_of(event)]
+        since = told[(self.found_after(event) or 1) - 1 :]
+        return since.count(True), len(since)
 
 
 def largest_count(nights: int, level: float = LEVEL) -> int:
@@ -196,6 +199,7 @@ def _judged(found: EvaluationSummary, number: int, event: Event | None, names: l
         said=reason(found),
         false_alarms=len(unexplained(found.alarms)),
         false_at_any_fall=len(unexplained(significant)),
+        is_told=len(unexplained(found.alarms)) < len(found.alarms),
     )
 
 
