@@ -37,14 +37,23 @@ def cancel(
 
 
 def resubmit(name: str, *, failed: bool = False, settings: Settings | None = None) -> int:
-    """Make cancelled requests, and with ``failed`` failed ones, pending again; returns how many. ``watch`` then sends them."""
+    """Make requests without an answer pending again; returns how many. Nothing is sent: ``watch`` and ``serve`` send them.
+
+    Those are requests that were cancelled, expired or went missing, with ``failed`` also those that were refused. From then on what
+    expires in the workload is sent again without being asked for, also in one of adopted batches.
+    """
     count, _ = reopen_workload(name, settings, RunMode(), failed=failed)
     return count
 
 
-def clean(name: str, *, keep_results: bool = False, settings: Settings | None = None) -> StepReport:
-    """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``."""
-    return clean_workload(name, settings, RunMode(), keep_results=keep_results)
+def clean(
+    name: str, *, keep_results: bool = False, with_adopted: bool = False, settings: Settings | None = None
+) -> StepReport:
+    """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``.
+
+    The files of adopted batches stay at the provider unless ``with_adopted``.
+    """
+    return clean_workload(name, settings, RunMode(), keep_results=keep_results, with_adopted=with_adopted)
 
 
 def cancel_workload(name: str, until: DriveUntil, settings: Settings | None, mode: RunMode) -> RunReport:
@@ -75,9 +84,10 @@ def clean_workload(
     mode: RunMode,
     *,
     keep_results: bool,
+    with_adopted: bool = False,
     confirm: Callable[[Progress], object] = lambda _progress: None,
 ) -> StepReport:
     """Do what ``clean`` does; ``confirm`` is called before anything is deleted, and what it raises ends the call."""
     with open_existing(settings, mode) as runner:
         confirm(runner.progress(runner.find(name).id))
-        return runner.clean(name, keep_results=keep_results)
+        return runner.clean(name, keep_results=keep_results, with_adopted=with_adopted)
