@@ -148,6 +148,8 @@ def expired_text(progress: Progress) -> str:
     expired = f"{formatting.counted(progress.expired_attempts, 'attempt')} expired without an answer"
     if progress.workload.cancel_requested_at is not None:
         return expired
+    if progress.workload.holds:
+        return f"{expired}; nothing is sent again before `batchkit resubmit`"
     waiting = min(progress.to_send_again, progress.expired_attempts)
     if not waiting:
         return f"{expired}; the requests were sent again"

@@ -8,6 +8,8 @@ from batchkit.errors import ConfigurationError
 from batchkit.provider.refusals import is_account_refusal, refusal_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchkit.models import RefusalKind
     from batchkit.provider.base import Provider
     from batchkit.provider.dialect import Dialect
@@ -22,8 +24,11 @@ class _KeylessProvider:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise ConfigurationError(f"there is no API key ({name})", hint=self.dialect.key_hint)
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def refuse(*_given: object, **_named: object) -> NoReturn:
+            raise ConfigurationError("there is no API key", hint=self.dialect.key_hint)
+
+        return refuse
 
     def refusal_kind(
         self, *, status: int | None, code: str | None, message: str | None, param: str | None = None

@@ -42,7 +42,7 @@ def world(open_harness):
 def adopt(harness, *batch_ids, name="theirs", runner=None, **options):
     """Adopt batches and fetch what they have; return the progress and what was said."""
     runner = runner or harness.runner
-    notes = []
+    notes: list[str] = []
     workload = runner.adopt(list(batch_ids), name=name, options=SplitOptions(), note=notes.append, **options)
     return runner.process(workload.id, until=DriveUntil.ONE_PASS), notes
 
@@ -285,7 +285,8 @@ def test_the_same_adoption_resumes_after_a_death_at_each_of_its_points(world, mo
 
 def _die_after(patch, runner, effects, kind):
     """Raise ``kind`` at the next commit, download or written file after so many, before or after it; return a list that then has it."""
-    died, passed = [], []
+    died: list[BaseException] = []
+    passed: list[int] = []
 
     def reach():
         if died:

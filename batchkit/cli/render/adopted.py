@@ -5,15 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render import exits, machine
 from batchkit.cli.render.outcome import next_step
 from batchkit.cli.render.priced import estimate_for_machines, estimate_lines
-from batchkit.models import ShardState
+from batchkit.models import BatchStatus, ShardState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,35 +82,28 @@ def estimate_of(report: AdoptionReport) -> Estimate | None:
     return estimate(dict(report.rest), pricing_of(report.progress.workload.provider))
 
 
-def listing_view(found: Sequence[ListedBatch]) -> Table:
-    """Return the table of ``adopt --list``, the newest batch first."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("batch", overflow="fold")
-    table.add_column("created (UTC)", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("endpoint", overflow="fold")
-    for title in ("lines", "answered", "errors", "none"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("vanishes (UTC)", no_wrap=True)
-    table.add_column("metadata", overflow="fold")
-    table.add_column("workload here", overflow="fold")
+def listing_lines(found: Sequence[ListedBatch]) -> Iterator[Text]:
+    """Return what ``adopt --list`` prints, the newest batch first: an id is too long for a table beside everything else."""
     for one in found:
         batch = one.batch
-        metadata = ", ".join(f"{key}={value}" for key, value in batch.metadata.items())
-        table.add_row(
-            Text(formatting.printable(batch.id)),
-            "" if batch.created_at is None else formatting.moment(batch.created_at),
-            Text(formatting.printable(batch.status)),
-            Text(formatting.printable(batch.endpoint.removeprefix("/v1/"))),
-            f"{batch.counts.total:,}",
-            f"{batch.counts.completed:,}",
-            f"{batch.counts.failed:,}",
-            f"{one.unanswered:,}" if batch.is_terminal else "",
-            "" if one.vanishes_at is None else formatting.moment(one.vanishes_at),
-            Text(formatting.printable(metadata, _METADATA_CHARS)),
-            Text("" if one.workload is None else formatting.printable(one.workload)),
+        counts = [f"{batch.counts.completed:,} of {formatting.counted(batch.counts.total, 'line')} answered"]
+        if one.unanswered:
+            counts.append(
+                f"{one.unanswered:,} {'expired' if batch.status == BatchStatus.EXPIRED else 'without an answer'}"
+            )
+        if batch.counts.failed:
+            counts.append(f"{batch.counts.failed:,} with an error")
+        yield Text.assemble(
+            (formatting.printable(batch.id), "bold"), f"  {formatting.printable(batch.status)}  {', '.join(counts)}"
         )
-    return table
+        facts = [] if batch.created_at is None else [f"created {formatting.moment(batch.created_at)}"]
+        if one.vanishes_at is not None:
+            facts.append(f"deleted there {formatting.moment(one.vanishes_at)}")
+        facts.append(formatting.printable(batch.endpoint))
+        facts += [formatting.printable(f"{key}={value}", _METADATA_CHARS) for key, value in batch.metadata.items()]
+        if one.workload is not None:
+            facts.append(f"held by {formatting.printable(one.workload)} here")
+        yield Text(f"    {', '.join(filter(None, facts))}", style="dim")
 
 
 def listing_for_machines(found: Sequence[ListedBatch]) -> dict[str, Any]:

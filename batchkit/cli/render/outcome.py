@@ -46,9 +46,9 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
         yield next_step("results", str(output))
     elif progress.is_finished:
         yield from _not_written(progress, where)
-    if progress.is_finished and progress.counts.failed:
+    if progress.is_finished and progress.counts.failed and not progress.workload.holds:
         yield next_step("again", where.command("resubmit", name, "--failed"))
-    elif progress.is_finished and progress.counts.cancelled:
+    elif progress.is_finished and (progress.counts.failed or progress.counts.cancelled):
         yield next_step("again", where.command("resubmit", name))
 
 

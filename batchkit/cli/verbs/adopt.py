@@ -167,7 +167,7 @@ def _list(where: common.Where, *, since: str | None, metadata: list[str], only_e
     if not found:
         console.say(out, "no such batch at the provider")
         return
-    console.show(out, adopted.listing_view(found))
+    console.tell(out, adopted.listing_lines(found))
 
 
 def _pair(word: str) -> tuple[str, str]:
