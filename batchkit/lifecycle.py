@@ -10,7 +10,7 @@ A shard goes forward; requests may be sent several times::
 
     request  pending -> in_flight -> succeeded | failed | cancelled
                 ^          |            |
-                └──────────┘            └ failed -> pending only when the user asks (resubmit --failed)
+                └──────────┘            └ failed | cancelled -> pending only when the user asks (resubmit, resubmit --failed)
 """
 
 from __future__ import annotations

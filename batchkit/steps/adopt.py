@@ -6,6 +6,7 @@ workload holds: what has no answer fails, until the user resubmits it. Everythin
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import uuid
 from contextlib import suppress
@@ -230,14 +231,14 @@ def files_as_batch(outputs: Sequence[Path], errors: Sequence[Path], folder: Path
 
 
 def copy_content(sources: Sequence[Path], target: Path) -> None:
-    """Write the decompressed content of some files to one. Raises ``InputUnreadable`` and ``SpoolError``."""
+    """Write the decompressed content of some files to one, without byte order marks. Raises ``InputUnreadable`` and ``SpoolError``."""
     with disk_errors("write", target), target.open("wb") as handle:
         for source in sources:
-            last = b"\n"
+            last = b""
             for block in blocks_of(source):
-                handle.write(block)
+                handle.write(block if last else block.removeprefix(codecs.BOM_UTF8))
                 last = block
-            if len(sources) > 1 and not last.endswith(b"\n"):
+            if len(sources) > 1 and last and not last.endswith(b"\n"):
                 handle.write(b"\n")
 
 

@@ -5,6 +5,7 @@ Nothing is stored here. The files are read in several passes, so that memory hol
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from array import array
 from collections import Counter
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from batchkit.models import Batch
     from batchkit.preflight import LineRules
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINES_AT_ONCE = 10_000
+#: An index of a database takes only a few thousand bytes.
+_LONGEST_ID_BYTES = 1_000
 #: How many contradictions, and how many reasons against lines, are shown; all are counted.
 _SHOWN = 5
 
@@ -128,7 +130,7 @@ class AdoptedIndex:
         for one, found in zip(self._adopted, self._found, strict=True):
             if found.nameless:
                 lines = formatting.counted(len(found.nameless), "line")
-                yield f"batch {one.batch.id}: {lines} without a custom_id skipped (the first one is line {found.nameless[0]})"
+                yield f"batch {one.batch.id}: {lines} without a usable custom_id skipped (the first one is line {found.nameless[0]})"
             if found.refused:
                 reason, _ = found.reasons.most_common(1)[0]
                 lines = formatting.counted(found.refused, "line")
@@ -194,9 +196,9 @@ def request_lines(path: Path) -> Iterator[AdoptedLine]:
         for number, raw in enumerate(handle, 1):
             begin, text = offset, raw.removesuffix(b"\n")
             offset += len(raw)
-            if number == 1 and text.startswith(_BYTE_ORDER_MARK):
-                begin += len(_BYTE_ORDER_MARK)
-                text = text.removeprefix(_BYTE_ORDER_MARK)
+            if number == 1 and text.startswith(codecs.BOM_UTF8):
+                begin += len(codecs.BOM_UTF8)
+                text = text.removeprefix(codecs.BOM_UTF8)
             if not text or text.isspace():
                 continue
             try:
@@ -204,9 +206,7 @@ def request_lines(path: Path) -> Iterator[AdoptedLine]:
             except jsonl.MalformedJson:
                 record = None
             custom_id = record.get("custom_id") if isinstance(record, dict) else None
-            # A NUL cannot be stored.
-            usable = custom_id if isinstance(custom_id, str) and "\x00" not in custom_id else ""
-            yield AdoptedLine(number, begin, len(text), usable, record)
+            yield AdoptedLine(number, begin, len(text), _usable(custom_id), record)
 
 
 def answer_ids(path: Path) -> Iterator[str]:
@@ -218,7 +218,7 @@ def answer_ids(path: Path) -> Iterator[str]:
             except jsonl.MalformedJson:
                 continue
             answer = jsonl.read_output_line(record)
-            if answer is not None and answer.custom_id and "\x00" not in answer.custom_id:
+            if answer is not None and _usable(answer.custom_id):
                 yield answer.custom_id
 
 
@@ -237,6 +237,13 @@ def unknown_ids(requests: Path, answers: Sequence[Path]) -> tuple[int, str | Non
             if count and first is None:
                 first = some[int(is_known.argmin())]
     return count, first
+
+
+def _usable(custom_id: object) -> str:
+    """Return a custom_id that a database can store and find; empty for any other value."""
+    if not isinstance(custom_id, str) or jsonl.storable_text(custom_id) != custom_id:
+        return ""
+    return custom_id if len(custom_id.encode()) <= _LONGEST_ID_BYTES else ""
 
 
 def _answered(paths: Sequence[Path]) -> Iterator[AdoptedLine]:

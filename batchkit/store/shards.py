@@ -6,8 +6,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Integer, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-from batchkit.errors import StateConflict
+from batchkit.errors import BatchIdTaken, StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
 from batchkit.models import BatchId, BatchStatus, Destination, FileId, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
@@ -95,7 +96,10 @@ def add_adopted(
     next_lines: int,
     at: float,
 ) -> ShardId:
-    """Insert the shard of a batch that something else created, and its event; ``set_adopted_lines`` follows."""
+    """Insert the shard of a batch that something else created, and its event; ``set_adopted_lines`` follows.
+
+    Raises ``BatchIdTaken`` when another shard got the batch at this moment.
+    """
     values = {
         "workload_id": workload_id,
         "number": number,
@@ -117,7 +121,13 @@ def add_adopted(
         "next_lines": next_lines,
         "next_completion_window": window,
     }
-    shard_id: ShardId = connection.execute(_ADD, values).scalar_one()
+    try:
+        with connection.begin_nested():
+            shard_id: ShardId = connection.execute(_ADD, values).scalar_one()
+    except IntegrityError as error:
+        raise BatchIdTaken(
+            f"another command adopts batch {batch_id} at this moment", hint="run the same command again"
+        ) from error
     events.record(
         connection, workload_id, f"(none) -> {state}", at=at, shard_id=shard_id, detail=f"batch {batch_id} adopted"
     )
