@@ -116,11 +116,10 @@ def vanishing(context: StepContext, found: Sequence[Batch]) -> list[str]:
     for batch in found:
         at = vanishes_at(context.provider.dialect, batch)
         if at is not None and at - now < _SOON_DAYS * _SECONDS_PER_DAY:
-            when = formatting.duration(at - now) if at > now else None
             notes.append(
-                f"batch {batch.id}: the provider deletes its files "
-                + (f"in {when}" if when else "by now")
-                + "; its answers are fetched now, and kept"
+                f"batch {batch.id}: the provider deletes its files in {formatting.duration(at - now)}; its answers are fetched now, and kept"
+                if at > now
+                else f"batch {batch.id} is older than the days for which the provider keeps files"
             )
     return notes
 

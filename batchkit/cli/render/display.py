@@ -98,7 +98,9 @@ def status_view(progress: Progress, run: RunOf | None = None) -> RenderableType:
     if workload.adopted_at is None:
         rows.append(("input", Text(workload.source)))
     else:
-        holding = "; nothing is sent again before `batchkit resubmit`" if workload.holds else ""
+        holding = (
+            "; nothing is sent again before `batchkit resubmit`" if workload.holds and progress.counts.failed else ""
+        )
         rows.append(("adopted from", Text(f"{formatting.printable(workload.source)}{holding}")))
     rows.append(("created", Text(f"{formatting.moment(workload.created_at)} UTC")))
     limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
