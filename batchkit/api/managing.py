@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, open_existing
@@ -42,8 +42,7 @@ def resubmit(name: str, *, failed: bool = False, settings: Settings | None = Non
     Those are requests that were cancelled, expired or went missing, with ``failed`` also those that were refused. From then on what
     expires in the workload is sent again without being asked for, also in one of adopted batches.
     """
-    count, _ = reopen_workload(name, settings, RunMode(), failed=failed)
-    return count
+    return reopen_workload(name, settings, RunMode(), failed=failed).requests
 
 
 def clean(
@@ -71,11 +70,20 @@ def cancel_workload(name: str, until: DriveUntil, settings: Settings | None, mod
         return RunReport(progress, None if output is None else output.target, before.is_finished)
 
 
-def reopen_workload(name: str, settings: Settings | None, mode: RunMode, *, failed: bool) -> tuple[int, Progress]:
-    """Do what ``resubmit`` does; returns how many requests are pending again, and where the workload stands then."""
+class Reopened(NamedTuple):
+    """How many requests are pending again, where the workload stands then, and how many requests without an answer cannot be sent."""
+
+    requests: int
+    progress: Progress
+    unsendable: int
+
+
+def reopen_workload(name: str, settings: Settings | None, mode: RunMode, *, failed: bool) -> Reopened:
+    """Do what ``resubmit`` does."""
     with open_existing(settings, mode) as runner:
         count = runner.reopen(name, failed=failed)
-        return count, runner.progress(runner.find(name).id)
+        workload = runner.find(name)
+        return Reopened(count, runner.progress(workload.id), runner.unsendable(workload.id))
 
 
 def clean_workload(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, not_, or_, select, update
 
 from batchkit.lifecycle import UNEXECUTED
 from batchkit.models import Destination, OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
@@ -202,6 +202,17 @@ def reopenable_after(
         .limit(limit)
     )
     return list(map(PendingRequest._make, rows_of(connection, query)))
+
+
+def unsendable_count(connection: Connection, workload_id: WorkloadId) -> int:
+    """Count the failed and cancelled requests whose lines are not known, so that they cannot be sent again."""
+    query = select(func.count()).where(
+        requests.c.workload_id == workload_id,
+        UNFINISHED,
+        requests.c.state != RequestState.PENDING.value,
+        not_(_has_line(workload_id)),
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def failed_by_kind(connection: Connection, workload_id: WorkloadId) -> dict[OutcomeKind, int]:

@@ -234,6 +234,7 @@ def test_answers_without_requests_are_kept_and_never_sent_again(world):
     found = harness.runner.adopted(progress.workload.id)
     assert (progress.counts.succeeded, progress.counts.total + found.unnamed, found.rest) == (2, 5, {})
     assert harness.runner.reopen("theirs", failed=True) == 0
+    assert harness.runner.unsendable(progress.workload.id) == progress.counts.failed
     assert harness.runner.progress(progress.workload.id).is_finished
 
 

@@ -103,9 +103,9 @@ def resubmit(
     settings = flags.settings()
     terminal = terminal_of(flags)
     with call(terminal, settings, flags) as mode:
-        count, progress = reopen_workload(name, settings, mode, failed=failed)
+        count, progress, unsendable = reopen_workload(name, settings, mode, failed=failed)
         if not flags.json:
-            for line in outcome.reopened(count, progress):
+            for line in outcome.reopened(count, progress, unsendable=unsendable):
                 console.say(terminal.err, line)
         if not no_wait:
             report = watch_workload(name, settings, mode)
