@@ -138,7 +138,7 @@ _MODELS: dict[RecipeKind, type[_TableRecipe]] = {
 }
 
 
-class _RecipeDumper(yaml.SafeDumper):  # type: ignore[misc] # it brings no types
+class _RecipeDumper(yaml.SafeDumper):
     """Writes texts of several lines as blocks, which are easy to edit, and no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the name is the library's
