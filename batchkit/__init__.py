@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchkit.api import (
+        adopt,
         annotate,
         cancel,
         clean,
@@ -46,6 +47,7 @@ __all__ = [
     "SplitOptions",
     "WorkloadState",
     "__version__",
+    "adopt",
     "annotate",
     "cancel",
     "clean",
@@ -66,7 +68,19 @@ __all__ = [
 
 _HOMES = {
     "batchkit.api": (
-        *("annotate", "cancel", "clean", "compare_runs", "evaluate", "export", "moderate", "report", "resubmit", "run"),
+        *(
+            "adopt",
+            "annotate",
+            "cancel",
+            "clean",
+            "compare_runs",
+            "evaluate",
+            "export",
+            "moderate",
+            "report",
+            "resubmit",
+            "run",
+        ),
         *("runs", "status", "submit", "transcribe", "watch"),
     ),
     "batchkit.errors": ("BatchkitError", "InputInvalid"),

@@ -10,7 +10,7 @@ A shard goes forward; requests may be sent several times::
 
     request  pending -> in_flight -> succeeded | failed | cancelled
                 ^          |            |
-                └──────────┘            └ failed -> pending only when the user asks (resubmit --failed)
+                └──────────┘            └ failed | cancelled -> pending only when the user asks (resubmit, resubmit --failed)
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ OPEN_SHARD_STATES = (
     ShardState.SUBMITTED,
     ShardState.ENDED,
 )
+
+#: Outcomes of attempts that were not executed, or not for the request's sake: they prove nothing against the request.
+UNEXECUTED = (OutcomeKind.EXPIRED, OutcomeKind.CANCELLED, OutcomeKind.MISSING, OutcomeKind.ACCOUNT)
 
 _RETRYABLE_STATUSES = frozenset({0, 408, 409, 425, 429, 498})
 _SERVER_ERROR = 500
@@ -118,13 +121,20 @@ class RequestDecision:
 
 
 def decide(
-    kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPolicy, cancelling: bool
+    kind: OutcomeKind,
+    *,
+    attempts: int,
+    expiries: int,
+    policy: RetryPolicy,
+    cancelling: bool,
+    holding: bool = False,
 ) -> RequestDecision:
     """Return the next state of a request after one attempt.
 
     ``attempts`` and ``expiries`` are the counts before the attempt. An attempt that was not executed (expired, missing, cancelled by
     the provider) does not use up the error budget; both budgets end. ``cancelling`` says that the user asked to stop, so that
-    nothing unresolved is sent again.
+    nothing unresolved is sent again; ``holding`` that nothing is sent again until the user asks for it, so that a request without an
+    answer has failed for now.
     """
     attempts += 1
     match kind:
@@ -139,13 +149,13 @@ def decide(
             if attempts - expiries >= min(policy.max_invalid, policy.max_attempts):
                 return RequestDecision(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.ACCOUNT:
-            # A refusal of the account proves nothing about the request: both budgets stay unchanged.
-            attempts -= 1
+            # A refusal of the account proves nothing about the request: both budgets stay unchanged. A failure counts its attempt.
+            attempts -= not (holding and not cancelling)
         case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
             expiries += 1
             if not cancelling and expiries >= policy.max_expiries:
                 return RequestDecision(RequestState.FAILED, attempts, expiries)
         case _ as never:
             assert_never(never)
-    state = RequestState.CANCELLED if cancelling else RequestState.PENDING
-    return RequestDecision(state, attempts, expiries)
+    state = RequestState.FAILED if holding else RequestState.PENDING
+    return RequestDecision(RequestState.CANCELLED if cancelling else state, attempts, expiries)

@@ -69,6 +69,8 @@ TERMINAL_STATUSES = frozenset(
 
 #: The status that we store when the provider no longer knows a batch; no provider uses it.
 GONE = "gone"
+#: The status that we store for answers in files of the user: no provider is asked about them.
+IMPORTED = "imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,10 @@ class Shard:
     and window for its requests that must be sent again. ``model`` is that of all its requests where a file may have one only.
     ``list_scans`` counts the complete scans of the list of batches since
     ``submitting_since`` that lacked its batch.
+
+    A shard with ``is_adopted`` has a batch that something else created: its file is that batch's input, byte for byte, or unknown, and
+    then ``path`` and ``sha256`` are None. ``id_prefix`` stands before the custom_ids of that file in the rows of its requests. Its
+    ``line_count`` changes while its requests are in flight in several batches.
     """
 
     id: ShardId
@@ -253,8 +259,8 @@ class Shard:
     endpoint: str
     window: str
     key: str
-    path: str
-    sha256: str
+    path: str | None
+    sha256: str | None
     line_count: int
     byte_count: int
     first_seq: int
@@ -269,6 +275,8 @@ class Shard:
     next_window: str
     list_scans: int
     model: str | None = None
+    is_adopted: bool = False
+    id_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +305,7 @@ class Workload:
     reuse: of its requests ``reused_requests`` got answers that the database had, and ``repeated_requests`` ask what an earlier request
     of it asks; neither are sent. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
+    ``adopted_at`` is when its batches were adopted. While it ``holds``, nothing of it is sent again: a request without an answer fails.
     """
 
     id: WorkloadId
@@ -325,6 +334,8 @@ class Workload:
     stopped_reason: str | None = None
     lease_owner: str | None = None
     lease_until: float | None = None
+    adopted_at: float | None = None
+    holds: bool = False
 
     @property
     def unsent_requests(self) -> int:

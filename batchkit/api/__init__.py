@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchkit.api.adopting import adopt
     from batchkit.api.evaluations import evaluate
     from batchkit.api.looking_back import compare_runs, runs
     from batchkit.api.managing import cancel, clean, resubmit
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from batchkit.api.tables import annotate, moderate, transcribe
 
 __all__ = [
+    "adopt",
     "annotate",
     "cancel",
     "clean",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "adopting": ("adopt",),
     "evaluations": ("evaluate",),
     "looking_back": ("compare_runs", "runs"),
     "managing": ("cancel", "clean", "resubmit"),

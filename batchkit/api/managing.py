@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, open_existing
@@ -37,14 +37,22 @@ def cancel(
 
 
 def resubmit(name: str, *, failed: bool = False, settings: Settings | None = None) -> int:
-    """Make cancelled requests, and with ``failed`` failed ones, pending again; returns how many. ``watch`` then sends them."""
-    count, _ = reopen_workload(name, settings, RunMode(), failed=failed)
-    return count
+    """Make requests without an answer pending again; returns how many. Nothing is sent: ``watch`` and ``serve`` send them.
+
+    Those are requests that were cancelled, expired or went missing, with ``failed`` also those that were refused. From then on what
+    expires in the workload is sent again without being asked for, also in one of adopted batches.
+    """
+    return reopen_workload(name, settings, RunMode(), failed=failed).requests
 
 
-def clean(name: str, *, keep_results: bool = False, settings: Settings | None = None) -> StepReport:
-    """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``."""
-    return clean_workload(name, settings, RunMode(), keep_results=keep_results)
+def clean(
+    name: str, *, keep_results: bool = False, with_adopted: bool = False, settings: Settings | None = None
+) -> StepReport:
+    """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``.
+
+    The files of adopted batches stay at the provider unless ``with_adopted``.
+    """
+    return clean_workload(name, settings, RunMode(), keep_results=keep_results, with_adopted=with_adopted)
 
 
 def cancel_workload(name: str, until: DriveUntil, settings: Settings | None, mode: RunMode) -> RunReport:
@@ -62,11 +70,20 @@ def cancel_workload(name: str, until: DriveUntil, settings: Settings | None, mod
         return RunReport(progress, None if output is None else output.target, before.is_finished)
 
 
-def reopen_workload(name: str, settings: Settings | None, mode: RunMode, *, failed: bool) -> tuple[int, Progress]:
-    """Do what ``resubmit`` does; returns how many requests are pending again, and where the workload stands then."""
+class Reopened(NamedTuple):
+    """How many requests are pending again, where the workload stands then, and how many requests without an answer cannot be sent."""
+
+    requests: int
+    progress: Progress
+    unsendable: int
+
+
+def reopen_workload(name: str, settings: Settings | None, mode: RunMode, *, failed: bool) -> Reopened:
+    """Do what ``resubmit`` does."""
     with open_existing(settings, mode) as runner:
         count = runner.reopen(name, failed=failed)
-        return count, runner.progress(runner.find(name).id)
+        workload = runner.find(name)
+        return Reopened(count, runner.progress(workload.id), runner.unsendable(workload.id))
 
 
 def clean_workload(
@@ -75,9 +92,10 @@ def clean_workload(
     mode: RunMode,
     *,
     keep_results: bool,
+    with_adopted: bool = False,
     confirm: Callable[[Progress], object] = lambda _progress: None,
 ) -> StepReport:
     """Do what ``clean`` does; ``confirm`` is called before anything is deleted, and what it raises ends the call."""
     with open_existing(settings, mode) as runner:
         confirm(runner.progress(runner.find(name).id))
-        return runner.clean(name, keep_results=keep_results)
+        return runner.clean(name, keep_results=keep_results, with_adopted=with_adopted)

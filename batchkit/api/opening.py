@@ -13,6 +13,7 @@ from batchkit.engine.runtime import Runner
 from batchkit.errors import UsageError
 from batchkit.files.compressed import check_file
 from batchkit.files.sources import check_name, name_of
+from batchkit.provider.keyless import keyless
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_runner(settings: Settings | None, mode: RunMode) -> Iterator[Runner]:
-    """Open a runner, on a database that is made if it does not exist."""
-    with Runner(settings or load_settings(), verb=mode.verb) as runner, _interruptible(mode.observer):
+def open_runner(settings: Settings | None, mode: RunMode, *, is_keyless: bool = False) -> Iterator[Runner]:
+    """Open a runner, on a database that is made if it does not exist; one that ``is_keyless`` can ask nothing of the provider."""
+    found = settings or load_settings()
+    with (
+        Runner(found, provider=keyless(found.dialect) if is_keyless else None, verb=mode.verb) as runner,
+        _interruptible(mode.observer),
+    ):
         yield runner
 
 

@@ -17,6 +17,7 @@ from batchkit.cli.options.helptext import help_of
 from batchkit.cli.render import console, exits
 from batchkit.cli.render.help_pages import VerbCommand, VerbGroup
 from batchkit.cli.verbs import (
+    adopt,
     annotate,
     db,
     demo,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Workloads": (run.run, run.submit, watch.watch, status.status, status.export, report.report),
+    "Workloads": (run.run, run.submit, adopt.adopt, watch.watch, status.status, status.export, report.report),
     "Evaluations": (runs.runs, runs.compare),
     "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),

@@ -9,7 +9,7 @@ from batchkit.engine.outage import StoreOutage
 from batchkit.engine.progress import WorkloadState, read_progress
 from batchkit.errors import UnknownWorkload
 from batchkit.steps import cancel, export, resubmit, split
-from batchkit.store import work_time, workloads
+from batchkit.store import requests, work_time, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,7 @@ class WorkloadRecords:
         return workload
 
     def reopen(self, name: str, *, failed: bool) -> int:
-        """Make cancelled requests, and with ``failed`` failed ones, pending again; return how many.
+        """Make cancelled, expired and missing requests, and with ``failed`` all failed ones, pending again; return how many.
 
         Raises ``SplitUnfinished`` as ``drive``.
         """
@@ -120,6 +120,11 @@ class WorkloadRecords:
         check_split(self.store, workload.id, now=self.clock())
         with self.store.write() as connection:
             return resubmit.reopen(connection, workload, failed=failed, at=self.clock())
+
+    def unsendable(self, workload_id: WorkloadId) -> int:
+        """Count the requests of a workload that have no answer and whose lines are not known, so that they cannot be sent."""
+        with self.store.read() as connection:
+            return requests.unsendable_count(connection, workload_id)
 
     def export(
         self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None

@@ -24,7 +24,9 @@ from batchkit.files.spool import scratch_folder
 from batchkit.notifications.delivery import Delivery
 from batchkit.notifications.targets import targets_of
 from batchkit.owners import is_certainly_dead, new_owner
-from batchkit.steps import clean, split, split_plan
+from batchkit.provider.keyless import keyless
+from batchkit.steps import adopt, adopted_files, clean, split, split_plan
+from batchkit.steps.adopted_rest import adopted_facts
 from batchkit.steps.context import StepContext, StepReport
 from batchkit.store import migrate
 from batchkit.store.engine import Store
@@ -35,10 +37,11 @@ if TYPE_CHECKING:
 
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wave, Waves
-    from batchkit.models import Trouble, Workload, WorkloadId
+    from batchkit.models import BatchId, Trouble, Workload, WorkloadId
     from batchkit.provider.base import Provider
     from batchkit.provider.client import BatchApi
     from batchkit.settings import Settings
+    from batchkit.steps.adopted_rest import AdoptedFacts
     from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitOptions
     from batchkit.steps.split_plan import SplitPlan
@@ -201,6 +204,64 @@ class Runner(WorkloadRecords):
             waiting()
             self._wait(SHORT_WAIT_SECONDS)
 
+    def adopt(
+        self,
+        ids: Sequence[BatchId],
+        *,
+        name: str,
+        options: SplitOptions,
+        separate: bool = False,
+        requests: Sequence[Path] = (),
+        outputs: Sequence[Path] = (),
+        errors: Sequence[Path] = (),
+        note: Callable[[str], object] = lambda _text: None,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Workload:
+        """Make sure that the workload of these batches exists; with the same batches again this is a no-op. Nothing is sent.
+
+        ``requests`` are files of requests, used for batches whose input the provider does not have. ``outputs`` and ``errors`` are
+        files of answers: with them there are no ids, and nothing is asked of the provider. ``note`` takes sentences about what is
+        missing or odd. Raises ``UsageError``, ``WorkloadConflict`` and ``InputUnreadable``, and then nothing is stored.
+        """
+        composition.check_sizes(self.settings, options)
+        self._wait_for_store(self._leases.hold)
+        context = self._context()
+        with self.scratch() as folder:
+            imported = None
+            if not ids:
+                batch, answers = adopt.files_as_batch(outputs, errors, folder)
+                imported = adopted_files.imported(batch, answers, requests, folder)
+                ids = [batch.id]
+            find = partial(adopt.find_adopted, context, name, ids)
+            known = self._wait_for_store(find)
+            if known is not None:
+                return known
+            if imported is None:
+                found = adopted_files.read_batches(context, ids)
+                imported = adopted_files.fetch_files(context, found, folder, given=requests)
+            adoption = adopt.prepare(context, imported.adopted, separate=separate)
+            for text in (*imported.notes, *adoption.index.notes()):
+                note(text)
+            make = partial(
+                adopt.adopt,
+                context,
+                adoption,
+                name=name,
+                options=options,
+                defaults=composition.split_defaults(self.settings),
+            )
+            while (workload := self._wait_for_store(make)) is None:
+                waiting()
+                self._wait(SHORT_WAIT_SECONDS)
+                workload = self._wait_for_store(find)
+                if workload is not None:
+                    break
+            return workload
+
+    def adopted(self, workload_id: WorkloadId) -> AdoptedFacts:
+        """Return how the requests of a workload of adopted batches failed, and what ``resubmit`` would send. Raises ``SpoolError``."""
+        return adopted_facts(self._context(is_local=True), workload_id)
+
     def kept_file(self, workload: Workload, name: str) -> Path:
         """Return the path of a file that the workload keeps. Raises ``SpoolError`` when it is lost."""
         return self.spool.kept(f"{workload.directory}/{name}")
@@ -211,17 +272,23 @@ class Runner(WorkloadRecords):
         with scratch_folder(self.settings.home, self.owner, is_dead=is_certainly_dead) as folder:
             yield folder
 
-    def clean(self, name: str, *, keep_results: bool) -> StepReport:
+    def clean(self, name: str, *, keep_results: bool, with_adopted: bool = False) -> StepReport:
         """Delete a finished workload's files in the spool and at the provider, and its rows unless ``keep_results``.
 
-        Everything of an interrupted split is deleted. Raises ``SplitUnfinished`` while another command is splitting it.
+        Files of adopted batches stay at the provider unless ``with_adopted``. Everything of an interrupted split is deleted. Raises ``SplitUnfinished`` while another command is splitting it.
         """
         self._leases.hold()
         workload = self.find(name)
         if workload.request_count is None and not self._leases.take_split(workload.id):
             check_split(self.store, workload.id, now=self.clock())
             workload = self.find(name)
-        return clean.clean(self._context(), workload, keep_results=keep_results and workload.request_count is not None)
+        is_local = clean.is_local(self.store, workload, with_adopted=with_adopted)
+        return clean.clean(
+            self._context(is_local=is_local),
+            workload,
+            keep_results=keep_results and workload.request_count is not None,
+            with_adopted=with_adopted,
+        )
 
     # Driving
 
@@ -322,10 +389,11 @@ class Runner(WorkloadRecords):
                 )
             return self._pending
 
-    def _context(self) -> StepContext:
+    def _context(self, *, is_local: bool = False) -> StepContext:
+        """Return the context of steps; those that are ``is_local`` need no key."""
         return StepContext(
             store=self.store,
-            provider=self.provider,
+            provider=keyless(self.settings.dialect) if is_local else self.provider,
             spool=self.spool,
             owner=self.owner,
             clock=self.clock,

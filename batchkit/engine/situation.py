@@ -146,7 +146,8 @@ def rest_parts(progress: Progress) -> list[str]:
 def expired_text(progress: Progress) -> str:
     """Return how many attempts expired without an answer, and what became of their requests."""
     expired = f"{formatting.counted(progress.expired_attempts, 'attempt')} expired without an answer"
-    if progress.workload.cancel_requested_at is not None:
+    if progress.workload.cancel_requested_at is not None or progress.workload.adopted_at is not None:
+        # Of adopted batches only what the user resubmitted was sent again.
         return expired
     waiting = min(progress.to_send_again, progress.expired_attempts)
     if not waiting:

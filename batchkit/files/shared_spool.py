@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from batchkit.files.spool import Spool, disk_errors, lost_file, lost_shard
+from batchkit.files.spool import Spool, disk_errors, lost_file, lost_shard, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,10 +54,11 @@ class SharedSpool(Spool):
             with self._before.reading(shard) as path:
                 yield path
             return
-        path = self.path(f"{shard.path}.{secrets.token_hex(4)}")
+        relative = path_of(shard)
+        path = self.path(f"{relative}.{secrets.token_hex(4)}")
         try:
-            if not self._remote.get(shard.path, path, size_bytes=shard.byte_count, sha256=shard.sha256):
-                raise lost_shard(shard, f"{self._remote.display_url}/{shard.path}")
+            if not self._remote.get(relative, path, size_bytes=shard.byte_count, sha256=shard.sha256):
+                raise lost_shard(shard, f"{self._remote.display_url}/{relative}")
             yield path
         finally:
             # There is no file if the fetch failed; one that cannot be deleted goes with the workbench.

@@ -117,7 +117,7 @@ class Spool:
     @contextmanager
     def reading(self, shard: Shard) -> Iterator[Path]:
         """Yield a shard's file for the ``with`` block. Raises ``SpoolError`` when it is lost or changed."""
-        path = self.inside(shard.path)
+        path = self.inside(path_of(shard))
         if not self.holds(shard):
             raise lost_shard(shard, path)
         yield path
@@ -143,7 +143,7 @@ class Spool:
 
     def holds(self, shard: Shard) -> bool:
         """Whether a shard's file is here, with the size that was written. Raises ``SpoolError``."""
-        path = self.inside(shard.path)
+        path = self.inside(path_of(shard))
         with disk_errors("read", path):
             return path.is_file() and path.stat().st_size == shard.byte_count
 
@@ -183,6 +183,16 @@ class Spool:
                 hint="somebody has changed the database by hand: put it back as it was",
             )
         return path
+
+
+def path_of(shard: Shard) -> str:
+    """Return the path of a shard's file in the spool. Raises ``SpoolError`` for one whose file was never known."""
+    if shard.path is None:
+        raise SpoolError(
+            f"the requests of batch {shard.batch_id} are not known: it was adopted without its input file",
+            hint="nothing of it can be sent again",
+        )
+    return shard.path
 
 
 def lost_shard(shard: Shard, place: object) -> SpoolError:

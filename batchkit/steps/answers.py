@@ -20,7 +20,7 @@ from batchkit.store.bulk import Successes
 from batchkit.store.rows import AnswerFacts, AttemptRow, ResultRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batchkit.answers.check import AnswerCheck, Reading
@@ -80,7 +80,8 @@ class AnswerReader:
     """Matches the lines of one shard's batch to its requests. Call ``read`` for each file, then ``conclude`` once.
 
     A request is identified by its place in the shard. The result of a plain success is complete when its line is read: its
-    place is in ``_settled``. For other requests the outcome of the best line is kept in ``_outcomes`` until the end.
+    place is in ``_settled``. For other requests the outcome of the best line is kept in ``_outcomes`` until the end. ``elsewhere`` are
+    the custom_ids of requests that have a line in the shard's file, and got their result from another batch.
     """
 
     def __init__(
@@ -92,12 +93,15 @@ class AnswerReader:
         policy: RetryPolicy,
         codes: LineCodes,
         cancelling: bool,
+        holding: bool = False,
+        elsewhere: Collection[str] = (),
         check: AnswerCheck | None = None,
         is_of_the_account: Callable[[OutputLine], bool] = lambda _line: False,
         keep_alive: Callable[[], object] = lambda: None,
     ) -> None:
         self._shard_requests = shard_requests
-        self._by_id = dict(zip(shard_requests.custom_ids, range(len(shard_requests.seqs)), strict=True))
+        self._by_id = dict(zip(_sent_ids(shard_requests, shard), range(len(shard_requests.seqs)), strict=True))
+        self._elsewhere = elsewhere
         self._settled: set[int] = set()
         self._outcomes: dict[int, LineOutcome] = {}
         self._details: dict[int, tuple[str | None, AnswerFacts]] = {}
@@ -106,6 +110,7 @@ class AnswerReader:
         self._policy = policy if check is None else replace(policy, max_invalid=check.rules.tries)
         self._codes = codes
         self._cancelling = cancelling
+        self._holding = holding
         self._check = check
         self._is_of_the_account = is_of_the_account
         self._keep_alive = keep_alive
@@ -189,7 +194,7 @@ class AnswerReader:
         answer = jsonl.read_output_line(record)
         index = self._by_id.get(answer.custom_id) if answer is not None else None
         if answer is None or index is None:
-            self.shard_answers.unknown += 1
+            self.shard_answers.unknown += answer is None or answer.custom_id not in self._elsewhere
             return
         outcome = self._apply_account(self._apply_rules(classify(answer, self._codes), answer), answer)
         known = self._outcomes.get(index)
@@ -232,6 +237,7 @@ class AnswerReader:
             expiries=self._shard_requests.expiries[index],
             policy=replace(self._policy, max_invalid=1) if is_final(outcome.code) else self._policy,
             cancelling=self._cancelling,
+            holding=self._holding,
         )
 
     def _keep(self, index: int, answer: OutputLine, line: bytes) -> None:
@@ -257,7 +263,7 @@ class AnswerReader:
     def conclude(self, *, unanswered: OutcomeKind, named: Mapping[int, BatchProblem]) -> ShardAnswers:
         """Decide every request. Those without a line count as ``unanswered``, unless the batch's errors name their line.
 
-        ``named`` maps line numbers of the shard file, from 1, to the provider's problems.
+        ``named`` maps places of the shard's requests, from 0, to the provider's problems.
         """
         self._flush()
         for index in range(len(self._shard_requests.seqs)):
@@ -265,7 +271,7 @@ class AnswerReader:
                 continue
             outcome = self._outcomes.get(index)
             if outcome is None:
-                problem = named.get(index + 1)
+                problem = named.get(index)
                 self.shard_answers.unmentioned += problem is None
                 outcome = _UNANSWERED[unanswered] if problem is None else _refused_by(problem)
             self._decide(index, outcome)
@@ -320,6 +326,13 @@ class AnswerReader:
                 facts=facts,
             )
         )
+
+
+def _sent_ids(shard_requests: ShardRequests, shard: Shard) -> Sequence[str]:
+    """Return the custom_ids as the shard's file has them."""
+    if shard.id_prefix is None:
+        return shard_requests.custom_ids
+    return [custom_id.removeprefix(shard.id_prefix) for custom_id in shard_requests.custom_ids]
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

@@ -6,19 +6,28 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from batchkit.errors import UsageError
-from batchkit.models import ShardState
+from batchkit.models import IMPORTED, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, shards, workloads
 
 if TYPE_CHECKING:
     from batchkit.models import FileId, Workload
     from batchkit.steps.context import StepContext
+    from batchkit.store.engine import Store
 
 
-def clean(context: StepContext, workload: Workload, *, keep_results: bool) -> StepReport:
+def is_local(store: Store, workload: Workload, *, with_adopted: bool) -> bool:
+    """Return whether nothing is to be deleted at the provider: a workload of adopted batches of which nothing was sent again."""
+    if workload.adopted_at is None or with_adopted:
+        return False
+    with store.read() as connection:
+        return all(shard.is_adopted for shard in shards.in_states(connection, workload.id, tuple(ShardState)))
+
+
+def clean(context: StepContext, workload: Workload, *, keep_results: bool, with_adopted: bool = False) -> StepReport:
     """Delete the workload's remote files, its spool folder, and its rows unless ``keep_results``.
 
-    Remote files are deleted first: while their ids are stored, the same command can be run again. Uploads whose ids were lost in
+    Files of adopted batches are not ours: they stay at the provider unless ``with_adopted``. Remote files are deleted first: while their ids are stored, the same command can be run again. Uploads whose ids were lost in
     a crash are found by their names. Raises ``UsageError`` while the workload is not finished, ``SpoolError`` and ``ProviderError``.
     """
     # Checked before anything is deleted.
@@ -34,11 +43,14 @@ def clean(context: StepContext, workload: Workload, *, keep_results: bool) -> St
             )
         every_shard = shards.in_states(connection, workload.id, tuple(ShardState))
         every_batch = batches.of_workload(connection, workload.id)
-    known = {shard.input_file_id for shard in every_shard}
-    for _, batch in every_batch:
-        known |= {batch.output_file_id, batch.error_file_id}
+    ours = {shard.id for shard in every_shard if with_adopted or not shard.is_adopted}
+    known = {shard.input_file_id for shard in every_shard if shard.id in ours}
+    for shard_id, batch in every_batch:
+        if shard_id in ours and batch.status != IMPORTED:
+            known |= {batch.output_file_id, batch.error_file_id}
     file_ids = {file_id for file_id in known if file_id is not None}
-    file_ids |= _uploads_of(context, workload)
+    if ours or workload.adopted_at is None:
+        file_ids |= _uploads_of(context, workload)
     with ThreadPoolExecutor(context.transfers, thread_name_prefix="batchkit-clean") as pool:
         list(pool.map(context.provider.delete_file, sorted(file_ids)))
     freed = context.spool.remove_tree(workload.directory)

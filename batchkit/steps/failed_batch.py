@@ -6,8 +6,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from batchkit.errors import AccountRefused
-from batchkit.models import RefusalKind, RequestState, ShardState
+from batchkit.files.jsonl import storable_text, storable_word
+from batchkit.models import OutcomeKind, RefusalKind, RequestState, ShardState
 from batchkit.steps.context import StepReport
+from batchkit.steps.named_lines import named_requests
 from batchkit.steps.refusal import (
     MAX_LOST_FILES,
     MAX_WAITS,
@@ -23,6 +25,8 @@ from batchkit.steps.refusal import (
     wait_seconds,
 )
 from batchkit.store import events, requests, shards
+from batchkit.store.bulk import bulk_for
+from batchkit.store.rows import AttemptRow
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     from batchkit.models import Batch, BatchProblem, Shard, Workload
     from batchkit.provider.dialect import Hints
     from batchkit.steps.context import StepContext
-    from batchkit.store.requests import ShardRequest
 
 #: How often a single line is sent again after a refusal without a clear reason.
 _MOST_UNCLEAR = 2
@@ -39,20 +42,24 @@ _SUBMITTED = f"{ShardState.SUBMITTING} -> {ShardState.SUBMITTED}"
 
 
 def settle_failed_batch(
-    connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch
+    connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch, *, holding: bool
 ) -> tuple[dict[str, Any], StepReport]:
     """Decide the requests of a batch that failed validation; return the shard's columns and a report. No attempt is counted.
 
     Lines that the batch names fail with the provider's message, and the others are sent again. Otherwise the kind of the refusal
     decides: a refusal of the account ends the command; a lost file is uploaded again; without room the requests wait for our own
-    batches, or are cut smaller when there are none; for any other reason halves of the shard are sent to find the bad line.
+    batches, or are cut smaller when there are none; for any other reason halves of the shard are sent to find the bad line. While the
+    workload is ``holding``, all fail.
     """
     problem = next((problem for problem in batch.problems if problem.line is None), None) or next(
         iter(batch.problems), None
     )
     code = (problem.code if problem else None) or "batch_failed"
     message = problem.message if problem else "the provider refused the batch without a reason"
-    named = _named_requests(connection, shard, batch)
+    named = [
+        (request, problem.code or "invalid_line", problem.message)
+        for _, request, problem in named_requests(connection, context, shard, batch)
+    ]
     values: dict[str, Any] = {
         "next_lines": shard.next_lines,
         "next_completion_window": shard.window,
@@ -63,8 +70,11 @@ def settle_failed_batch(
     failed, refused = len(named), None
     if named:
         fail(connection, shard, named)
-    else:
-        kind = _kind(context, problem)
+    kind = _kind(context, problem)
+    if holding:
+        is_about_lines = not named and kind in {RefusalKind.CONTENT, RefusalKind.UNCLEAR}
+        failed += _fail_rest(connection, shard, code=code, message=message, is_about_lines=is_about_lines)
+    elif not named:
         if kind is RefusalKind.ACCOUNT:
             refused = account_refused(
                 connection, shard, f"{code}: {message}", hints=context.provider.dialect.hints, at=context.clock()
@@ -96,6 +106,28 @@ def settle_failed_batch(
     name = "cancelled" if cancelling else "to be sent again"
     note = f"batch {batch.id} was refused: {code}: {message}"
     return values, StepReport({"merged": 1, "failed": failed, name: moved}, (note,), refused=refused)
+
+
+def _fail_rest(connection: Connection, shard: Shard, *, code: str, message: str, is_about_lines: bool) -> int:
+    """Fail the requests of a shard that are in flight; return how many. Unless the refusal ``is_about_lines``, they were not executed."""
+    rest = requests.of_shard(connection, shard)
+    fail(connection, shard, [(request, code, message) for request in rest])
+    if not is_about_lines:
+        bulk_for(connection).add_attempts(
+            [
+                AttemptRow(
+                    shard_id=shard.id,
+                    seq=request.seq,
+                    workload_id=shard.workload_id,
+                    attempt=request.attempts,
+                    kind=OutcomeKind.MISSING.value,
+                    error_code=storable_word(code),
+                    error_message=storable_text(message),
+                )
+                for request in rest
+            ]
+        )
+    return len(rest)
 
 
 def _kind(context: StepContext, problem: BatchProblem | None) -> RefusalKind:
@@ -134,19 +166,6 @@ def _wait_for_room(
     return None
 
 
-def _named_requests(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[ShardRequest, str, str]]:
-    """Return the requests whose lines the batch's errors name, with code and message."""
-    named = named_lines(batch)
-    if not named:
-        return []
-    shard_requests = requests.of_shard(connection, shard)
-    return [
-        (shard_requests[line - 1], problem.code or "invalid_line", problem.message)
-        for line, problem in sorted(named.items())
-        if 0 < line <= len(shard_requests)
-    ]
-
-
 def account_refused(
     connection: Connection, shard: Shard, message: str, *, hints: Hints, at: float
 ) -> AccountRefused | None:
@@ -166,8 +185,3 @@ def account_refused(
         status=HTTPStatus.FORBIDDEN,
         hint=f"the requests that it refused were not executed and are not failed; {hints.account}",
     )
-
-
-def named_lines(batch: Batch) -> dict[int, BatchProblem]:
-    """Return the batch's errors by the line that they name, from 1."""
-    return {problem.line: problem for problem in batch.problems if problem.line is not None}

@@ -6,25 +6,22 @@ A torn file proves no missing answer: it is fetched again before any request is 
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit.answers.rules import check_for
 from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, StateConflict
 from batchkit.files.spool import sha256_of
-from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, ShardState
+from batchkit.models import IMPORTED, BatchStatus, Download, FileId, OutcomeKind, ShardState
 from batchkit.sharding import smaller_shard
 from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
-from batchkit.steps.failed_batch import account_refused, named_lines, settle_failed_batch
+from batchkit.steps.failed_batch import account_refused, settle_failed_batch
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
-from batchkit.steps.refusal import (
-    pause_seconds,
-    postpone,
-    step_aside,
-)
-from batchkit.store import batches, requests, reuse, shard_leases, shards, workloads
+from batchkit.steps.named_lines import named_requests
+from batchkit.steps.refusal import pause_seconds, postpone, step_aside
+from batchkit.store import batches, placements, requests, reuse, shard_leases, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import keeps_alive
 
@@ -132,6 +129,13 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
         if shard.state is not ShardState.ENDED or shard.batch_id is None:
             raise StateConflict(f"shard {shard.number} is {shard.state}: there is nothing to merge")
         batch = batches.get(connection, shard.batch_id)
+    if batch.status == IMPORTED:
+        return _Fetched(
+            shard,
+            batch,
+            _imported(context, workload, shard, "output", batch.output_file_id),
+            _imported(context, workload, shard, "error", batch.error_file_id),
+        )
     try:
         if _hides_a_file(batch) and shard.refusals < _MOST_PROBES:
             batch = context.provider.get_batch(batch.id)
@@ -173,7 +177,7 @@ def _fetch_file(
     """Return one file, downloaded unless it is here already. After ``_MOST_PROBES`` without it the file is gone: None."""
     if file_id is None:
         return None
-    path = context.spool.path(f"{workload.directory}/answers/{shard.key}.{kind}.jsonl")
+    path = context.spool.path(answers_path(workload, shard.key, kind))
     if path.is_file():
         return Download(path, path.stat().st_size, sha256_of(path))
     try:
@@ -185,11 +189,27 @@ def _fetch_file(
         return None
 
 
+def answers_path(workload: Workload, key: str, kind: str) -> str:
+    """Return the path in the spool of a shard's downloaded ``output`` or ``error`` file."""
+    return f"{workload.directory}/answers/{key}.{kind}.jsonl"
+
+
+def _imported(
+    context: StepContext, workload: Workload, shard: Shard, kind: str, file_id: FileId | None
+) -> Download | None:
+    """Return a file of answers that the user gave. Raises ``SpoolError`` when it is lost."""
+    if file_id is None:
+        return None
+    path = context.spool.kept(answers_path(workload, shard.key, kind))
+    return Download(path, path.stat().st_size, sha256_of(path))
+
+
 def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) -> StepReport:
     """Merge, and fetch again while the files seem torn."""
     for fetch in range(_FETCHES):
         try:
-            report = _merge_once(context, workload, fetched, accept=fetch == _FETCHES - 1)
+            is_last = fetch == _FETCHES - 1 or fetched.batch.status == IMPORTED
+            report = _merge_once(context, workload, fetched, accept=is_last)
         except StateConflict:
             step_aside(context, fetched.shard)
             return StepReport({"taken over": 1})
@@ -214,23 +234,33 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
     shard, batch = fetched.shard, fetched.batch
     now = context.clock()
     with context.store.write() as connection:
+        if workload.adopted_at is not None:
+            workloads.lock(connection, workload.id)
         workload = workloads.get(connection, workload.id)
+        if shard.is_adopted:
+            placements.take_over(connection, shard)
+            shard = shards.get(connection, shard.id)
+            fetched = replace(fetched, shard=shard)
+        # What was never known cannot be sent again.
+        holding = workload.holds or shard.path is None
         never_ran = batch.status == BatchStatus.FAILED and fetched.output is None and fetched.error is None
         if never_ran:
-            values, report = settle_failed_batch(connection, context, workload, shard, batch)
+            values, report = settle_failed_batch(connection, context, workload, shard, batch, holding=holding)
         else:
-            answers = _read_answers(connection, context, workload, fetched)
+            answers = _read_answers(connection, context, workload, fetched, holding=holding)
             is_torn = _seems_torn(answers, fetched)
             if is_torn and not accept:
                 raise _TornError
             windows = context.provider.dialect.windows
             values, report = _store(connection, workload, shard, batch, answers, windows=windows)
-            if answers.account_refusal is not None:
+            if answers.account_refusal is not None and not holding:
                 hints = context.provider.dialect.hints
                 refused = account_refused(connection, shard, answers.account_refusal, hints=hints, at=now)
                 report += StepReport({}, refused=refused)
             if is_torn:
                 report += StepReport({}, (_note_on_torn(batch, answers),))
+        if shard.is_adopted:
+            values["failed"] -= placements.hand_over(connection, shard)
         shards.transition(
             connection,
             shard,
@@ -251,7 +281,9 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
     return report
 
 
-def _read_answers(connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched) -> ShardAnswers:
+def _read_answers(
+    connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched, *, holding: bool
+) -> ShardAnswers:
     def is_of_the_account(line: OutputLine) -> bool:
         return context.provider.is_account_refusal(
             status=line.status_code, code=line.error_code, message=line.error_message
@@ -264,6 +296,8 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
         policy=workload.policy,
         codes=context.provider.dialect.codes,
         cancelling=workload.cancel_requested_at is not None,
+        holding=holding,
+        elsewhere=placements.known_ids(connection, fetched.shard) if fetched.shard.is_adopted else (),
         check=None if workload.answer_rules is None else check_for(workload.answer_rules),
         is_of_the_account=is_of_the_account,
         keep_alive=keeps_alive(connection),
@@ -271,7 +305,10 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
     for download in (fetched.output, fetched.error):
         if download is not None:
             reader.read(download.path)
-    return reader.conclude(unanswered=_outcome_of_silence(fetched.batch), named=named_lines(fetched.batch))
+    named = named_requests(connection, context, fetched.shard, fetched.batch)
+    return reader.conclude(
+        unanswered=_outcome_of_silence(fetched.batch), named={place: problem for place, _, problem in named}
+    )
 
 
 def _outcome_of_silence(batch: Batch) -> OutcomeKind:
@@ -293,6 +330,8 @@ def _seems_torn(answers: ShardAnswers, fetched: _Fetched) -> bool:
     if fetched.output is None and fetched.error is None:
         return False
     counts = fetched.batch.counts
+    if fetched.batch.status == IMPORTED:
+        return answers.ends_torn
     if answers.ends_torn or answers.lines < counts.completed + counts.failed:
         return True
     may_be_silent = _outcome_of_silence(fetched.batch) is not OutcomeKind.MISSING and counts.total > 0
@@ -301,6 +340,8 @@ def _seems_torn(answers: ShardAnswers, fetched: _Fetched) -> bool:
 
 def _note_on_torn(batch: Batch, answers: ShardAnswers) -> str:
     """Return the note on files that are accepted although they still seem torn."""
+    if batch.status == IMPORTED:
+        return "the last line of a file of answers is torn; the answers before it are kept"
     what = f"batch {batch.id}: its files look torn, and did so in each of {_FETCHES} downloads; what they hold is kept"
     if not answers.again:
         return what

@@ -202,7 +202,8 @@ def _not_known(context: StepContext, shard: Shard, last: Batch, news: _News) -> 
         since = batches.mark_missing(connection, last.id, at=now, longest_gap=stuck_seconds / _LEAST_ABSENCES)
     if now - since < stuck_seconds:
         return StepReport({}, (f"batch {last.id} is not known to the provider; it will be looked for again",))
-    note = f"batch {last.id} is gone at the provider; its requests are sent again"
+    then = "count as missing" if shard.is_adopted else "are sent again"
+    note = f"batch {last.id} is gone at the provider; its requests {then}"
     return _end(context, shard, replace(last, status=GONE), note, news) + StepReport({}, (note,))
 
 
@@ -213,7 +214,7 @@ def _is_overdue(context: StepContext, batch: Batch) -> bool:
 
 
 def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _News) -> StepReport:
-    """Cancel an overdue batch, and if it still does not end, give it up with the files that it has.
+    """Cancel an overdue batch, and if it still does not end, give it up with the files that it has. An adopted one is only watched.
 
     ``stuck_seconds`` pass before each of the two: a running batch is paid for. ``not_before`` of the submitted shard is the end of
     the current wait, ``refusals`` how many of these waits have begun.
@@ -225,6 +226,11 @@ def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _New
     late_seconds = context.provider_now() - (batch.expires_at or 0)
     late = f"batch {batch.id} is still {batch.status} {late_seconds:.0f} s past its expiry"
     match shard.refusals:
+        case _ if shard.is_adopted:
+            # Whoever created it may still want it.
+            if shard.refusals:
+                return StepReport({"polled": 1})
+            note = f"{late}; only `batchkit cancel` cancels a batch that was adopted"
         case 0:
             note = f"{late}; if it stays so, it will be asked to cancel"
         case 1:

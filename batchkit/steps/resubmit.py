@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING, Self
 from batchkit.answers.amend import amended
 from batchkit.answers.rules import load_rules
 from batchkit.errors import SpoolError, StateConflict
+from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
-from batchkit.models import RequestState
 from batchkit.steps.context import StepReport
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import events, requests, shards, workloads
@@ -34,11 +34,14 @@ _LINES_PER_COMMIT = 50_000
 
 
 def reopen(connection: Connection, workload: Workload, *, failed: bool, at: float) -> int:
-    """Make cancelled requests, and with ``failed`` failed ones, pending again with fresh budgets; return how many."""
-    count = requests.reopen(connection, workload.id, RequestState.CANCELLED)
-    if failed:
-        count += requests.reopen(connection, workload.id, RequestState.FAILED)
-    workloads.set_values(connection, workload.id, cancel_requested_at=None)
+    """Make requests without an answer pending again with fresh budgets; return how many.
+
+    Those are the cancelled ones, and those that expired or went missing; with ``failed`` all that failed. From now on the workload
+    does not hold: what expires is sent again without being asked for. Requests whose lines are not known stay as they are.
+    """
+    # First: a merge that still reads that the workload holds ends before its requests are read.
+    workloads.set_values(connection, workload.id, cancel_requested_at=None, holds=False)
+    count = requests.reopen(connection, workload.id, failed=failed)
     events.record(connection, workload.id, "reopened", at=at, detail=f"{count} requests")
     return count
 
@@ -99,7 +102,7 @@ def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
 def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup) -> StepReport:
     report = StepReport({})
     after_seq = -1
-    with _OldShards(context, load_rules(workload.answer_rules)) as old:
+    with OldShards(context, load_rules(workload.answer_rules)) as old:
         while made := _make_shards(context, workload, group, old, after_seq=after_seq):
             try:
                 _commit(context, workload, made)
@@ -113,7 +116,7 @@ def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup) -
 
 
 def _make_shards(
-    context: StepContext, workload: Workload, group: ResubmitGroup, old: _OldShards, *, after_seq: int
+    context: StepContext, workload: Workload, group: ResubmitGroup, old: OldShards, *, after_seq: int
 ) -> list[ShardFile]:
     """Write the files of the next shards, enough for one transaction; none when no request is pending."""
     made: list[ShardFile] = []
@@ -170,16 +173,17 @@ def _line_count(made: Sequence[ShardFile]) -> int:
     return sum(len(shard.seqs) for shard in made)
 
 
-class _OldShards:
+class OldShards:
     """Reads request lines from old shard files, a few of which stay open.
 
-    With ``rules``, a request whose last answer broke them is amended.
+    Lines of adopted files get the custom_id that their request has here. With ``rules``, a request whose last answer broke them is amended.
     """
 
     def __init__(self, context: StepContext, rules: AnswerRules | None) -> None:
         self._context = context
         self._rules = rules
         self._handles: dict[ShardId, IO[bytes]] = {}
+        self._with_prefix: set[ShardId] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -200,8 +204,13 @@ class _OldShards:
                 for request in requests_of_shard:
                     # With its newline: consecutive lines are a piece of the new file.
                     line = os.pread(descriptor, request.line_length + 1, request.line_offset)
-                    if len(line) <= request.line_length:
+                    if len(line) < request.line_length:
                         raise _too_short(handle.name)
+                    if len(line) == request.line_length:
+                        # The last line of an adopted file may have no end.
+                        line += b"\n"
+                    if shard_id in self._with_prefix:
+                        line = _renamed(line, request.custom_id)
                     if self._rules is not None and (reason := breaches.get((shard_id, request.seq))):
                         line = amended(line, reason, self._rules, attempt_key=shard_id) + b"\n"
                     lines.append(line)
@@ -226,6 +235,8 @@ class _OldShards:
                 self._handles.pop(next(iter(self._handles))).close()
             with self._context.store.read() as connection:
                 shard = shards.get(connection, shard_id)
+            if shard.id_prefix is not None:
+                self._with_prefix.add(shard_id)
             handle = self._context.spool.open_shard(shard)
         # The most recently read file comes last; the least recently read one is closed first.
         self._handles[shard_id] = handle
@@ -239,6 +250,11 @@ def _piece(pending: Sequence[PendingRequest], lines: list[bytes]) -> RequestLine
         [len(line) - 1 for line in lines],
         b"".join(lines),
     )
+
+
+def _renamed(line: bytes, custom_id: str) -> bytes:
+    """Return a line with another custom_id."""
+    return jsonl.dumps({**jsonl.loads_exactly(line), "custom_id": custom_id}) + b"\n"
 
 
 def _too_short(name: str) -> SpoolError:

@@ -16,6 +16,7 @@ from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
 from batchkit.models import RetryPolicy, ReuseMode
+from batchkit.steps import unfinished
 from batchkit.steps.cutting import cut_shards
 from batchkit.steps.disk_thread import DiskThread
 from batchkit.steps.input_check import InputCheck
@@ -77,6 +78,13 @@ class SplitDefaults:
     max_expiries: int
     dialect: Dialect
 
+    def policy(self, options: SplitOptions) -> RetryPolicy:
+        """Return how often requests may be sent."""
+        return RetryPolicy(
+            max_attempts=options.max_attempts or self.max_attempts,
+            max_expiries=options.max_expiries or self.max_expiries,
+        )
+
 
 def shard_lines_of(paths: Sequence[Path], options: SplitOptions, defaults: SplitDefaults) -> int:
     """Return the number of requests a shard has at most: what was asked for, or what suits the size of the input."""
@@ -124,15 +132,15 @@ def split(
             context.spool.keep(path, f"{workload.directory}/{relative}")
     except (StateConflict, SpoolError) as error:
         # A runner that took over has deleted our folder: a write may fail before the lost lease is noticed.
-        if isinstance(error, SpoolError) and _is_ours(context, workload):
-            _abandon(context, workload)
+        if isinstance(error, SpoolError) and unfinished.is_ours(context, workload):
+            unfinished.abandon(context, workload)
             raise
         # That may have happened before our last file was written.
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
         return None
     except BaseException:
-        _abandon(context, workload)
+        unfinished.abandon(context, workload)
         raise
     with context.store.write() as connection:
         if workloads.holds_lease(connection, workload.id, context.owner):
@@ -161,11 +169,6 @@ def _reuse_of(context: StepContext, workload: Workload, options: SplitOptions) -
         return None
     digests = RequestDigests(workload.reuse, scope=options.reuse_scope, is_of_table=workload.recipe is not None)
     return SplitReuse(context.store, workload, digests)
-
-
-def _is_ours(context: StepContext, workload: Workload) -> bool:
-    with context.store.write() as connection:
-        return workloads.holds_lease(connection, workload.id, context.owner)
 
 
 def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Path], options: SplitOptions) -> Workload:
@@ -237,23 +240,9 @@ def _begin(
     """Insert the workload with our lease, replacing an unfinished split; None when another runner holds the lease."""
     shard_lines = shard_lines_of(paths, options, defaults)
     reuse = options.reuse_mode
-    with context.store.write() as connection:
-        found = workloads.find(connection, name)
-        if found is not None:
-            if found.request_count is not None or not _take_lease(context, connection, found):
-                return None
-            if workloads.get(connection, found.id).request_count is not None:
-                # Its runner finished the split while we waited for the row: its batches may exist already.
-                workloads.release_lease(connection, context.owner)
-                return None
-    if found is not None:
-        _remove_files(context, found.directory)
-    with context.store.write() as connection:
-        if found is not None:
-            if not workloads.holds_lease(connection, found.id, context.owner):
-                return None
-            workloads.remove(connection, found.id)
-        if not workloads.add(
+
+    def add(connection: Connection) -> bool:
+        return workloads.add(
             connection,
             name=name,
             # The name of a file may be bytes that are not text.
@@ -264,51 +253,12 @@ def _begin(
             max_window=options.max_window or defaults.max_window,
             shard_lines=shard_lines,
             shard_bytes=options.shard_bytes or defaults.shard_bytes,
-            policy=RetryPolicy(
-                max_attempts=options.max_attempts or defaults.max_attempts,
-                max_expiries=options.max_expiries or defaults.max_expiries,
-            ),
+            policy=defaults.policy(options),
             at=context.clock(),
             answer_rules=options.answer_rules,
             recipe=options.recipe,
             skipped_rows=options.skipped_rows,
             reuse_mode=None if reuse is ReuseMode.OFF else reuse.value,
-        ):
-            return None
-        workload = workloads.find(connection, name)
-        if workload is None or not _take_lease(context, connection, workload):
-            return None
-    return workload
+        )
 
-
-def _take_lease(context: StepContext, connection: Connection, workload: Workload) -> bool:
-    return workloads.take_lease(
-        connection,
-        workload.id,
-        owner=context.owner,
-        now=context.clock(),
-        lease_seconds=context.timing.lease_seconds,
-    )
-
-
-def _abandon(context: StepContext, workload: Workload) -> None:
-    """Remove everything of a split that could not be finished; nothing of it was sent."""
-    with context.store.write() as connection:
-        if not workloads.holds_lease(connection, workload.id, context.owner):
-            return
-    # The error that ended the split is being raised already.
-    with suppress(SpoolError):
-        _remove_files(context, workload.directory)
-    with context.store.write() as connection:
-        if workloads.holds_lease(connection, workload.id, context.owner):
-            workloads.remove(connection, workload.id)
-
-
-def _remove_files(context: StepContext, directory: str) -> None:
-    """Delete the files of a split. If that fails, the lease is given up and the row stays, because only it names the folder."""
-    try:
-        context.spool.remove_tree(directory)
-    except SpoolError:
-        with context.store.write() as connection:
-            workloads.release_lease(connection, context.owner)
-        raise
+    return unfinished.begin(context, name, add)

@@ -191,6 +191,27 @@ def holder_of(connection: Connection, batch_id: BatchId) -> Holder | None:
     return None if row is None else Holder._make(row)
 
 
+def holders(connection: Connection, batch_ids: Sequence[BatchId]) -> dict[BatchId, str]:
+    """Return the names of the workloads that hold some batches; ids that are new do not appear."""
+    query = (
+        select(batches.c.id, workloads.c.name)
+        .join(workloads, workloads.c.id == batches.c.workload_id)
+        .where(batches.c.id.in_(batch_ids))
+    )
+    return {BatchId(batch_id): name for batch_id, name in connection.execute(query)}
+
+
+def creator_of(connection: Connection, file_id: FileId) -> str | None:
+    """Return the name of the workload here that uploaded an input file; None when something else did."""
+    query = (
+        select(workloads.c.name)
+        .join(shards, shards.c.workload_id == workloads.c.id)
+        .where(shards.c.input_file_id == file_id, shards.c.is_adopted.is_(False))
+    )
+    name: str | None = connection.execute(query.limit(1)).scalar_one_or_none()
+    return name
+
+
 def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[ShardId, Batch]]:
     """Read the workload's batches as last stored, in the order of their shards."""
     query = (

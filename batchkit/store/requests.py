@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, not_, or_, select, update
 
+from batchkit.lifecycle import UNEXECUTED
 from batchkit.models import Destination, OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import reuse
 from batchkit.store.driver import rows_of
 from batchkit.store.rows import columns_for
-from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, results, shards
+from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, results, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,15 +140,96 @@ def cancel_pending(connection: Connection, workload_id: WorkloadId) -> int:
     return cancelled + (reuse.settle_followers(connection, workload_id) if cancelled else 0)
 
 
-def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState) -> int:
-    """Make failed or cancelled requests pending again with fresh budgets; return how many."""
-    if state is RequestState.FAILED:
-        connection.execute(delete(results).where(results.c.workload_id == workload_id, FAILED))
-    statement = update(requests).where(_unfinished(workload_id, state))
-    count = connection.execute(statement.values(state=RequestState.PENDING.value, attempts=0, expiries=0)).rowcount
+def _is_unexecuted(workload_id: WorkloadId) -> ColumnElement[bool]:
+    """Return the condition for a failed request whose last attempt proves nothing against it.
+
+    It expired, went missing, was cancelled by the provider or refused because of the account, or it may be tried again after an
+    error: an adopted workload holds such requests.
+    """
+    tries_left = select(workloads.c.max_attempts).where(workloads.c.id == workload_id).scalar_subquery()
+    proves_nothing = attempts.c.kind.in_([kind.value for kind in UNEXECUTED])
+    may_be_tried = and_(
+        attempts.c.kind == OutcomeKind.TRANSIENT.value, requests.c.attempts - requests.c.expiries < tries_left
+    )
+    return exists().where(
+        attempts.c.shard_id == requests.c.shard_id,
+        attempts.c.seq == requests.c.seq,
+        or_(proves_nothing, may_be_tried),
+    )
+
+
+def _has_line(workload_id: WorkloadId) -> ColumnElement[bool]:
+    """Return the condition for a request whose line is known, so that it can be sent."""
+    unknown = select(shards.c.id).where(shards.c.workload_id == workload_id, shards.c.path.is_(None))
+    return requests.c.shard_id.not_in(unknown)
+
+
+def _reopenable(workload_id: WorkloadId, *, failed: bool) -> list[ColumnElement[bool]]:
+    """Return the conditions for the groups of requests that ``reopen`` makes pending."""
+    is_failed = _unfinished(workload_id, RequestState.FAILED)
+    chosen = is_failed if failed else and_(is_failed, _is_unexecuted(workload_id))
+    has_line = _has_line(workload_id)
+    return [and_(_unfinished(workload_id, RequestState.CANCELLED), has_line), and_(chosen, has_line)]
+
+
+def reopen(connection: Connection, workload_id: WorkloadId, *, failed: bool) -> int:
+    """Make requests pending again with fresh budgets; return how many.
+
+    Those are the cancelled ones, and those that failed because they expired, went missing or were cancelled by the provider; with
+    ``failed`` all that failed. Requests whose lines are not known stay as they are.
+    """
+    count = 0
+    for condition in _reopenable(workload_id, failed=failed):
+        chosen = select(requests.c.seq).where(condition)
+        connection.execute(
+            delete(results).where(results.c.workload_id == workload_id, FAILED, results.c.seq.in_(chosen))
+        )
+        statement = update(requests).where(condition)
+        count += connection.execute(statement.values(state=RequestState.PENDING.value, attempts=0, expiries=0)).rowcount
     if count:
         reuse.reopen_followers(connection, workload_id)
     return count
+
+
+def reopenable_after(
+    connection: Connection, workload_id: WorkloadId, *, after_seq: int, limit: int
+) -> list[PendingRequest]:
+    """Read requests that ``reopen`` would make pending without ``failed``, in input order, after ``after_seq``."""
+    query = (
+        select(*columns_for(PendingRequest, requests))
+        .where(or_(*_reopenable(workload_id, failed=False)), requests.c.seq > after_seq)
+        .order_by(requests.c.seq)
+        .limit(limit)
+    )
+    return list(map(PendingRequest._make, rows_of(connection, query)))
+
+
+def unsendable_count(connection: Connection, workload_id: WorkloadId) -> int:
+    """Count the failed and cancelled requests whose lines are not known, so that they cannot be sent again."""
+    query = select(func.count()).where(
+        requests.c.workload_id == workload_id,
+        UNFINISHED,
+        requests.c.state != RequestState.PENDING.value,
+        not_(_has_line(workload_id)),
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def failed_by_kind(connection: Connection, workload_id: WorkloadId) -> dict[OutcomeKind, int]:
+    """Count the failed requests by the outcome of their last attempt; those without an attempt were refused with their file."""
+    kind = func.coalesce(attempts.c.kind, OutcomeKind.REFUSED.value)
+    query = (
+        select(kind, func.count())
+        .join_from(
+            requests,
+            attempts,
+            and_(attempts.c.shard_id == requests.c.shard_id, attempts.c.seq == requests.c.seq),
+            isouter=True,
+        )
+        .where(_unfinished(workload_id, RequestState.FAILED))
+        .group_by(kind)
+    )
+    return {OutcomeKind(name): count for name, count in connection.execute(query)}
 
 
 def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: float) -> list[ResubmitGroup]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -71,6 +73,8 @@ workloads = Table(
     Column("reused_requests", BigInteger, nullable=False, server_default=text("0")),
     Column("repeated_requests", BigInteger, nullable=False, server_default=text("0")),
     Column("provider", Text, nullable=False, server_default=text("'groq'")),
+    Column("adopted_at", Float),
+    Column("holds", Boolean, nullable=False, server_default=false()),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
@@ -87,8 +91,8 @@ shards = Table(
     Column("endpoint", Text, nullable=False),
     Column("completion_window", Text, nullable=False),
     Column("key", Text, nullable=False, unique=True),
-    Column("path", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
+    Column("path", Text),
+    Column("sha256", Text),
     Column("line_count", Integer, nullable=False),
     Column("byte_count", BigInteger, nullable=False),
     Column("first_seq", BigInteger, nullable=False),
@@ -113,11 +117,19 @@ shards = Table(
     Column("next_completion_window", Text, nullable=False),
     Column("looks", Integer, nullable=False, server_default=text("0")),
     Column("model", Text),
+    Column("is_adopted", Boolean, nullable=False, server_default=false()),
+    Column("id_prefix", Text),
     CheckConstraint(_one_of("state", ShardState), name="state"),
-    CheckConstraint("line_count > 0", name="not_empty"),
+    # Of an adopted batch the file may be unknown, and all of its requests may be in other batches, too.
     CheckConstraint(
-        _implies((ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.SUBMITTED), "input_file_id IS NOT NULL"),
-        name="has_file",
+        _implies(
+            (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING),
+            "line_count > 0 AND path IS NOT NULL AND sha256 IS NOT NULL",
+        ),
+        name="not_empty",
+    ),
+    CheckConstraint(
+        _implies((ShardState.UPLOADED, ShardState.SUBMITTING), "input_file_id IS NOT NULL"), name="has_file"
     ),
     CheckConstraint(_implies((ShardState.SUBMITTING,), "submitting_since IS NOT NULL"), name="has_intent"),
     CheckConstraint(
@@ -176,6 +188,17 @@ Index(
     requests.c.leader_seq,
     postgresql_where=FOLLOWS,
     sqlite_where=FOLLOWS,
+)
+
+# The lines of requests that several adopted batches have: one row for each batch.
+placements = Table(
+    "placements",
+    metadata,
+    Column("shard_id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("seq", ROW_ID, primary_key=True, autoincrement=False),
+    Column("line_offset", BigInteger, nullable=False),
+    Column("line_length", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 batches = Table(

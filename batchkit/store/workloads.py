@@ -25,6 +25,7 @@ from batchkit.store.tables import (
     attempts,
     batches,
     bodies,
+    placements,
     requests,
     results,
     reviews,
@@ -72,6 +73,8 @@ def _workload(row: Any) -> Workload:
         stopped_reason=row.stopped_reason,
         lease_owner=row.lease_owner,
         lease_until=row.lease_until,
+        adopted_at=row.adopted_at,
+        holds=row.holds,
     )
 
 
@@ -92,8 +95,9 @@ def add(
     recipe: str | None = None,
     skipped_rows: int = 0,
     reuse_mode: str | None = None,
+    is_adopted: bool = False,
 ) -> bool:
-    """Insert a workload unless the name is taken; return whether it was inserted."""
+    """Insert a workload unless the name is taken; return whether it was inserted. One that ``is_adopted`` holds."""
     values = {
         "name": name,
         "source": source,
@@ -110,6 +114,8 @@ def add(
         "recipe": recipe,
         "skipped_rows": skipped_rows,
         "reuse": reuse_mode,
+        "adopted_at": at if is_adopted else None,
+        "holds": is_adopted,
     }
     try:
         with connection.begin_nested():
@@ -174,6 +180,12 @@ def open_workloads(connection: Connection) -> list[Workload]:
 def set_values(connection: Connection, workload_id: WorkloadId, **values: Any) -> None:
     """Write columns of a workload."""
     connection.execute(update(workloads).where(workloads.c.id == workload_id).values(**values))
+
+
+def lock(connection: Connection, workload_id: WorkloadId) -> None:
+    """Lock the row of a workload until the transaction ends: merges of batches that share requests run one after another."""
+    query = select(workloads.c.id).where(workloads.c.id == workload_id)
+    connection.execute(query.with_for_update(key_share=True))
 
 
 def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
@@ -285,7 +297,8 @@ def remove(connection: Connection, workload_id: WorkloadId) -> None:
     if has_reuse:
         reuse.hand_on(connection, workload_id)
     own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
-    for table in (attempts,) if has_reuse else (bodies, attempts):  # their keys begin with the shard
+    # Their keys begin with the shard.
+    for table in (attempts, placements) if has_reuse else (bodies, attempts, placements):
         connection.execute(delete(table).where(table.c.shard_id.in_(own_shards)))
     for table in (results, requests, batches, event_rows, shards, runners, reviews):
         connection.execute(delete(table).where(table.c.workload_id == workload_id))

@@ -27,6 +27,8 @@ WORKLOAD = {
     "repeated": 0,
     "following": 0,
     "source": "nightly.jsonl",
+    "adopted_at": None,
+    "holds": False,
     "window": "24h",
     "max_window": "7d",
     "shard_lines": 1_000,

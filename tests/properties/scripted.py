@@ -154,9 +154,9 @@ class ScriptedProvider:
         return self._seen(batch_id)
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
-        """Return a file, after the faults that its batch's ending has for it."""
+        """Return a file, after the faults that its batch's ending has for it; an input file has none."""
         kind, _, batch_id = file_id.partition("-")
-        ending = self.endings[BatchId(batch_id)]
+        ending = Ending() if kind == "file" else self.endings[BatchId(batch_id)]
         data = self.files[file_id]
         if kind in ending.gone:
             raise not_found("file")

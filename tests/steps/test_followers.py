@@ -10,7 +10,7 @@ import pytest
 from batchkit.engine.waves import DriveUntil
 from batchkit.files import compressed, jsonl
 from batchkit.models import BatchProblem, BatchStatus, RequestCounts, ReuseMode
-from batchkit.steps import cutting, split
+from batchkit.steps import cutting, unfinished
 from batchkit.steps import reuse as reuse_step
 from tests.properties.scripted import Ending
 from tests.steps.asking import Asking, answered, question_of
@@ -369,7 +369,7 @@ def test_a_split_that_is_begun_again_has_every_request_once(asking, monkeypatch,
     questions = [*THREEFOLD, *THREEFOLD[::-1]]
     with monkeypatch.context() as patched:
         patched.setattr(cutting._FullShards, "commit", dying)
-        patched.setattr(split, "_abandon", lambda *_: None)
+        patched.setattr(unfinished, "abandon", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             asking.split("work", questions)
     other = asking.beside()

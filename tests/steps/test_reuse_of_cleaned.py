@@ -10,7 +10,7 @@ import pytest
 
 from batchkit.answers.rules import AnswerRules
 from batchkit.files import compressed
-from batchkit.steps import cutting, split
+from batchkit.steps import cutting, unfinished
 from batchkit.steps import reuse as reuse_step
 from batchkit.store import reuse
 from tests.locks import wait_for_a_lock
@@ -133,7 +133,7 @@ def test_a_split_that_was_cut_short_finds_the_answers_again(asking, monkeypatch)
     asking.run("second", QUESTIONS)
     with monkeypatch.context() as patched:
         around_commits(patched, after=lambda number: stop() if number == 4 else None)
-        patched.setattr(split, "_abandon", lambda *_: None)  # as after a kill
+        patched.setattr(unfinished, "abandon", lambda *_: None)  # as after a kill
         with pytest.raises(KeyboardInterrupt):
             asking.split("work", QUESTIONS * 4)
     asking.clean("first")

@@ -114,7 +114,7 @@ def test_a_split_that_was_cut_short_may_begin_again_with_another_option(asking, 
     """Nothing of it was sent: the option of the command that finishes it counts."""
     with monkeypatch.context() as patched:
         patched.setattr("batchkit.steps.split.workloads.finish_split", lambda *_, **__: 1 / 0)
-        patched.setattr("batchkit.steps.split._abandon", lambda *_: None)
+        patched.setattr("batchkit.steps.unfinished.abandon", lambda *_: None)
         with pytest.raises(ZeroDivisionError):
             asking.split("work", ["a", "a"], reuse=ReuseMode.ON)
 

@@ -212,7 +212,7 @@ def test_an_interrupted_split_is_repeated(open_harness, tmp_path, monkeypatch):
     """The remains of a split that died half-way are replaced, with the options of the new call."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 50)
-    monkeypatch.setattr("batchkit.steps.split._abandon", lambda *_: None)
+    monkeypatch.setattr("batchkit.steps.unfinished.abandon", lambda *_: None)
     monkeypatch.setattr("batchkit.store.workloads.finish_split", _power_cut)
     with pytest.raises(_PowerCutError):
         harness.split(source, shard_lines=10)

@@ -200,10 +200,11 @@ class Walk:
 
     def reopen(self):
         """Make failed or cancelled requests pending again."""
-        state = self.random.choice([RequestState.FAILED, RequestState.CANCELLED])
+        failed = self.random.choice([True, False])
+        states = {RequestState.CANCELLED, RequestState.FAILED} if failed else {RequestState.CANCELLED}
         # Only for a withdrawn or merged shard: an open one has no such requests.
-        back = [seq for seq, is_in in self.model.state.items() if is_in is state]
-        assert requests.reopen(self.connection, self.workload.id, state) == len(back)
+        back = [seq for seq, is_in in self.model.state.items() if is_in in states]
+        assert requests.reopen(self.connection, self.workload.id, failed=failed) == len(back)
         self.model.set(back, RequestState.PENDING)
 
     def check(self):

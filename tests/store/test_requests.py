@@ -12,7 +12,17 @@ from batchkit.store.bulk import bulk_for
 from batchkit.store.requests import PendingRequest, ResubmitGroup, ShardRequest
 from batchkit.store.tables import requests as request_rows
 from batchkit.store.tables import results as result_rows
-from tests.factories import AUDIO, CHAT, NOW, add_requests, add_shard, add_workload, custom_id, settle
+from tests.factories import (
+    AUDIO,
+    CHAT,
+    NOW,
+    add_requests,
+    add_shard,
+    add_workload,
+    custom_id,
+    lost_attempt,
+    settle,
+)
 
 
 def states(connection, workload):
@@ -138,7 +148,7 @@ def test_cancelling_takes_pending_requests(store):
 
 
 def test_reopened_failures_start_from_zero(store):
-    """Failed requests get new budgets and lose their failed result; successes and other workloads keep theirs."""
+    """Failed and cancelled requests get new budgets and lose their failed result; successes and other workloads keep theirs."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         for owner in (workload, other):
@@ -146,10 +156,10 @@ def test_reopened_failures_start_from_zero(store):
             add_shard(connection, owner, lines=2, state=ShardState.MERGED, request_state=RequestState.FAILED)
             settle(connection, shard, [3], RequestState.CANCELLED)
         bulk_for(connection).set_states(workload.id, [(4, "failed", 7, 5)])
-        assert requests.reopen(connection, workload.id, RequestState.FAILED) == 2
+        assert requests.reopen(connection, workload.id, failed=True) == 3
         after = states(connection, workload)
         assert (after[4], after[5]) == (("pending", 0, 0), ("pending", 0, 0))
-        assert (after[0][0], after[3][0]) == ("succeeded", "cancelled")
+        assert (after[0][0], after[3][0]) == ("succeeded", "pending")
         assert failed_results(connection, workload) == []
         assert failed_results(connection, other) == [4, 5]
         kept = select(result_rows.c.seq).where(
@@ -158,15 +168,24 @@ def test_reopened_failures_start_from_zero(store):
         assert {0, 1, 2} <= set(connection.execute(kept).scalars())
 
 
-def test_reopened_cancellations_leave_failures_alone(store):
-    """Reopening cancelled requests reopens only those, and no result is lost."""
+def test_without_failed_only_what_was_not_executed_is_reopened(store):
+    """Cancelled, expired and missing requests are pending again; a refusal keeps its result, and so does a request without a line."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=3, state=ShardState.MERGED, request_state=RequestState.CANCELLED)
         settle(connection, shard, [0], RequestState.FAILED)
-        assert requests.reopen(connection, workload.id, RequestState.CANCELLED) == 2
-        assert [state for state, _, _ in states(connection, workload).values()] == ["failed", "pending", "pending"]
-        assert failed_results(connection, workload) == [0]
+        kinds = ("expired", "missing", "cancelled", "account", "refused")
+        failed = add_shard(connection, workload, lines=5, state=ShardState.MERGED, request_state=RequestState.FAILED)
+        unknown = add_shard(
+            connection, workload, lines=1, state=ShardState.MERGED, request_state=RequestState.FAILED, path=None
+        )
+        lost = [lost_attempt(failed, 3 + place, kind) for place, kind in enumerate(kinds)]
+        bulk_for(connection).add_attempts([*lost, lost_attempt(unknown, 8)])
+        assert requests.reopen(connection, workload.id, failed=False) == 6
+        after = [state for _, (state, _, _) in sorted(states(connection, workload).items())]
+        assert after == ["failed", *["pending"] * 6, "failed", "failed"]
+        assert failed_results(connection, workload) == [0, 7, 8]
+        assert requests.reopen(connection, workload.id, failed=True) == 2
 
 
 def test_reopening_never_touches_a_success(store):
@@ -176,8 +195,7 @@ def test_reopening_never_touches_a_success(store):
         add_shard(connection, workload, state=ShardState.MERGED)
         add_shard(connection, workload, state=ShardState.SUBMITTED)
         before = states(connection, workload)
-        for state in (RequestState.SUCCEEDED, RequestState.IN_FLIGHT):
-            assert requests.reopen(connection, workload.id, state) == 0
+        assert requests.reopen(connection, workload.id, failed=True) == 0
         assert states(connection, workload) == before
 
 

@@ -208,7 +208,7 @@ def test_transition_that_the_state_forbids_is_refused_by_the_database(store):
         (ShardState.UPLOADED, {"input_file_id": None}),
         (ShardState.SUBMITTING, {"input_file_id": None}),
         (ShardState.SUBMITTING, {"submitting_since": None}),
-        (ShardState.SUBMITTED, {"input_file_id": None}),
+        (ShardState.PLANNED, {"path": None}),
         (ShardState.SUBMITTED, {"batch_id": None}),
         (ShardState.ENDED, {"batch_id": None}),
         (ShardState.MERGED, {"batch_id": None}),

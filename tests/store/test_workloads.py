@@ -17,7 +17,7 @@ from batchkit.models import (
     ShardState,
     WorkloadId,
 )
-from batchkit.store import events, reviews, runners, shards, workloads
+from batchkit.store import events, placements, reviews, runners, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.runners import RunnerRow
 from batchkit.store.tables import metadata
@@ -300,6 +300,7 @@ def test_removed_workload_leaves_no_row_anywhere(store):
         for state in ShardState:
             shard = add_shard(connection, gone, state=state)
             bulk_for(connection).add_attempts([lost_attempt(shard, 0, "transient")])
+            placements.add(connection, [placements.Placement(shard.id, 0, 0, 9)])
         add_shard(connection, gone, state=ShardState.MERGED, request_state=RequestState.FAILED)
         runners.put(connection, RunnerRow("owner", "watch", "host", gone.id, NOW))
         reviews.put(connection, gone.id, [reviews.Decision(1, "{}")], at=NOW, reviewer="me")

@@ -95,7 +95,13 @@ def status_view(progress: Progress, run: RunOf | None = None) -> RenderableType:
         )
     if run is not None:
         rows.append(("evaluation", run_text(run)))
-    rows.append(("input", Text(workload.source)))
+    if workload.adopted_at is None:
+        rows.append(("input", Text(workload.source)))
+    else:
+        holding = (
+            "; nothing is sent again before `batchkit resubmit`" if workload.holds and progress.counts.failed else ""
+        )
+        rows.append(("adopted from", Text(f"{formatting.printable(workload.source)}{holding}")))
     rows.append(("created", Text(f"{formatting.moment(workload.created_at)} UTC")))
     limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
     rows.append(("cut", Text(f"{limits}, after expiry up to {workload.max_window}")))

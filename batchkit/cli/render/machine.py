@@ -117,6 +117,7 @@ def workload(progress: Progress) -> dict[str, Any]:
     every state, ``open_batches`` the statuses that occur, in the provider's spelling. ``remote_done`` counts the requests that the
     provider reports as done in open batches. ``attention`` lists up to 50 batches with problems.
 
+    ``adopted_at`` is when its batches were adopted; while it ``holds``, nothing is sent again before ``resubmit``.
     ``skipped_rows`` rows of its table have no request. ``reused`` requests got an answer that the database had, and ``repeated`` ones
     get that of another request of the workload, on which ``following`` of those in flight still wait: neither are sent. ``answered`` requests have their answer or error, here or at the provider;
     ``fetched`` ones have it here; ``not_sent`` ones are in a shard without a batch (they are part of ``in_flight``). These figures
@@ -138,6 +139,8 @@ def workload(progress: Progress) -> dict[str, Any]:
         "last_merged_at": progress.last_merged_at,
         "cancel_requested_at": own.cancel_requested_at,
         "source": own.source,
+        "adopted_at": own.adopted_at,
+        "holds": own.holds,
         "skipped_rows": own.skipped_rows,
         "reuse": own.reuse or "off",
         "reused": own.reused_requests,

@@ -46,9 +46,9 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
         yield next_step("results", str(output))
     elif progress.is_finished:
         yield from _not_written(progress, where)
-    if progress.is_finished and progress.counts.failed:
+    if progress.is_finished and progress.counts.failed and not progress.workload.holds:
         yield next_step("again", where.command("resubmit", name, "--failed"))
-    elif progress.is_finished and progress.counts.cancelled:
+    elif progress.is_finished and (progress.counts.failed or progress.counts.cancelled):
         yield next_step("again", where.command("resubmit", name))
 
 
@@ -150,11 +150,16 @@ def left(progress: Progress, where: Where) -> Iterator[Text]:
     yield next_step("status", where.command("status", progress.workload.name))
 
 
-def reopened(count: int, progress: Progress) -> Iterator[str]:
-    """Return the lines that say how many requests were made pending again, and which command makes more pending."""
+def reopened(count: int, progress: Progress, *, unsendable: int) -> Iterator[str]:
+    """Return the lines that say how many requests were made pending again, and which command makes more pending.
+
+    ``unsendable`` ones have no answer, and their lines are not known here.
+    """
     yield f"{formatting.counted(count, 'request')} will be sent again" if count else "no request will be sent again"
-    if progress.counts.failed:
-        more = formatting.counted(progress.counts.failed, "failed request")
+    if unsendable:
+        yield f"{formatting.counted(unsendable, 'request')} cannot be sent: the batch was adopted without its input file"
+    if progress.counts.failed > unsendable:
+        more = formatting.counted(progress.counts.failed - unsendable, "failed request")
         yield f"hint: --failed also sends {more} again"
 
 

@@ -35,7 +35,7 @@ def cancel(
 ) -> None:
     """Cancel a workload: unsent requests are withdrawn, running batches are cancelled, answers are kept.
 
-    Returns once the provider has taken all cancellations. Stopping takes it up to ten minutes; answers until then are paid for
+    That includes batches that were adopted. Returns once the provider has taken all cancellations. Stopping takes it up to ten minutes; answers until then are paid for
     and merged. `batchkit resubmit` reopens a cancelled workload.
 
     Exit codes: 0 cancelled, finished already, or all batches are being cancelled; 4 some batches could not be cancelled yet, and
@@ -69,7 +69,8 @@ def resubmit(
     name: common.Name,
     *,
     failed: Annotated[
-        bool, typer.Option("--failed", metavar="", help="Also send the failed requests again, with fresh budgets.")
+        bool,
+        typer.Option("--failed", metavar="", help="Also send requests again that were refused, with fresh budgets."),
     ] = False,
     no_wait: Annotated[
         bool,
@@ -79,15 +80,18 @@ def resubmit(
     ] = False,
     flags: DriveFlags,
 ) -> None:
-    """Send requests again that have no answer: cancelled ones, and with --failed those that failed permanently.
+    """Send requests again that have no answer: those that were cancelled, expired or went missing, with --failed also refused ones.
 
-    Requests with an answer are never sent again. Expired requests do not need this command: `run`, `watch` and
-    `serve` resend them automatically. Then it works like `batchkit watch` until the workload is finished.
+    Requests with an answer are never sent again. A workload that batchkit made needs this command for expired requests only when they
+    expired too often: `run`, `watch` and `serve` resend them automatically. Of adopted batches nothing is sent again before this
+    command, and from then on what expires is resent automatically, too. Then it works like `batchkit watch` until the workload is
+    finished.
 
     Exit codes: as for `batchkit watch`; 0 with --no-wait.
 
     For example:
 
+        batchkit resubmit nightly
         batchkit resubmit nightly --failed
     """
     from batchkit.api.managing import reopen_workload  # noqa: PLC0415 - --help need not wait for the database and the provider
@@ -99,9 +103,9 @@ def resubmit(
     settings = flags.settings()
     terminal = terminal_of(flags)
     with call(terminal, settings, flags) as mode:
-        count, progress = reopen_workload(name, settings, mode, failed=failed)
+        count, progress, unsendable = reopen_workload(name, settings, mode, failed=failed)
         if not flags.json:
-            for line in outcome.reopened(count, progress):
+            for line in outcome.reopened(count, progress, unsendable=unsendable):
                 console.say(terminal.err, line)
         if not no_wait:
             report = watch_workload(name, settings, mode)
@@ -117,6 +121,10 @@ def clean(
     keep_results: Annotated[
         bool, typer.Option("--keep-results", metavar="", help="Keep the rows in the database; only the files go.")
     ] = False,
+    with_adopted: Annotated[
+        bool,
+        typer.Option("--with-adopted", metavar="", help="Also delete the files of adopted batches at the provider."),
+    ] = False,
     yes: common.Yes = False,
     verbose: common.Verbose = False,
     home: common.Home = None,
@@ -126,7 +134,8 @@ def clean(
 ) -> None:
     """Delete a finished workload: its files at the provider, here and at the spool's URL, and its results.
 
-    Asks first. Refuses a workload that is not finished. Exported files are not deleted. Afterwards the name can be used
+    Asks first. Refuses a workload that is not finished. Exported files are not deleted, and files of adopted batches stay at the
+    provider unless --with-adopted is given. Afterwards the name can be used
     again, unless the results are kept.
 
     For example:
@@ -147,9 +156,11 @@ def clean(
     settings = common.Where(home, database_url, provider, base_url).settings()
     mode = RunMode(common.verb())
     if yes:
-        report = clean_workload(name, settings, mode, keep_results=keep_results)
+        report = clean_workload(name, settings, mode, keep_results=keep_results, with_adopted=with_adopted)
     else:
-        report = clean_workload(name, settings, mode, keep_results=keep_results, confirm=confirm)
+        report = clean_workload(
+            name, settings, mode, keep_results=keep_results, with_adopted=with_adopted, confirm=confirm
+        )
     freed = formatting.size(report.counts.get("bytes freed", 0))
     remote = formatting.counted(report.counts.get("remote files deleted", 0), "file")
     kept = "; the results are kept" if keep_results else ""
