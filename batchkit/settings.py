@@ -29,7 +29,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from batchkit.child_environment import ENV_PREFIX, OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
 from batchkit.provider.dialects import DEFAULT, dialect_changed, dialect_named
-from batchkit.provider.openai.profiles import PLAIN_NAMES, PlainProfile
+from batchkit.provider.profiles import PLAIN_NAMES, PlainProfile
 from batchkit.settings_file import SettingsFile, read_settings_file
 from batchkit.sharding import hours_of
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from batchkit.annotation.pricing import Pricing
 from batchkit.engine.composition import build_provider
 from batchkit.errors import UsageError
-from batchkit.provider import checking
+from batchkit.provider import checking, profiles
 from batchkit.provider.dialects import profile_named
-from batchkit.provider.openai import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +59,7 @@ def _check_target(save: Path, settings: Settings) -> None:
     if profile_named(settings.provider) is None:
         raise UsageError(
             f"{settings.dialect.title} has no profile that could be saved; nothing was sent",
-            hint="--save writes a profile of OpenAI's shape: for a server of your own give --provider custom",
+            hint="for a server of your own give --provider custom",
         )
     if save.exists():
         raise UsageError(f"{save} exists; nothing was sent", hint="name a file that does not exist")

@@ -141,6 +141,8 @@ class _Checker:
                 # No answer came to the creation, but there may be a batch.
                 found = islice(self._provider.list_batches(), _ENTRIES)
                 self._batch = next((batch for batch in found if batch.input_file_id == self._files[0]), None)
+                if self._batch is None:
+                    self.report.left.append("perhaps a batch whose creation was not answered")
         batch = self._batch
         if batch is not None and not batch.is_terminal:
             try:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from batchkit.errors import ConfigurationError
 from batchkit.formatting import or_rather
+from batchkit.provider import profiles
 from batchkit.provider.dialect import ApiShape
 from batchkit.provider.groq.dialect import GROQ
 from batchkit.provider.mistral import dialect as mistral
-from batchkit.provider.openai import profiles
 from batchkit.provider.together import dialect as together
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from batchkit.provider.dialect import Dialect
-    from batchkit.provider.openai.profiles import Profile
+    from batchkit.provider.profiles import Profile
 
 DEFAULT: Final = GROQ.name
 #: OpenAI's shape at any address: what differs is in a profile of the user's own.

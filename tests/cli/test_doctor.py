@@ -145,6 +145,18 @@ def test_settings_name_their_source(monkeypatch):
     )
 
 
+def test_the_provider_and_its_source_are_told(monkeypatch):
+    """Whose API it is, who said so, its address, and how its limits are known."""
+    assert found()["provider"].message.startswith("groq, Groq (the default), at https://api.groq.com/openai/v1; its")
+    Path("batchkit.toml").write_text(
+        '[provider]\nname = "mine"\nbase_url = "https://x.example/v1"\n[provider.profile]\n'
+    )
+    message = found()["provider"].message
+    assert message == "mine, mine (batchkit.toml:2), at https://x.example/v1; its limits: a profile of your own"
+    monkeypatch.setenv("BATCHKIT_PROVIDER", "kimi")
+    assert "kimi, Kimi (Moonshot) (the environment), at https://api.moonshot.ai/v1" in found()["provider"].message
+
+
 def test_a_wrong_setting_ends_the_checks(monkeypatch):
     """No other check can run without settings."""
     monkeypatch.setenv("BATCHKIT_LEASE_SECONDS", "soon")

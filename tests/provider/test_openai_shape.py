@@ -9,9 +9,9 @@ import pytest
 
 from batchkit.errors import ConfigurationError, ListingIncomplete, OutcomeUnknown
 from batchkit.models import BatchId, BatchStatus, FileId
+from batchkit.provider import profiles
 from batchkit.provider.client import BatchApi
 from batchkit.provider.dialects import dialect_named, names
-from batchkit.provider.openai import profiles
 
 from .conftest import KEY
 from .server import as_json, refusal

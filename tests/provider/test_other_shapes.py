@@ -108,6 +108,7 @@ def test_a_job_of_mistral_has_its_model_and_its_hours(server: ScriptedServer, of
         ([jobs(total=2), jobs(2, 1, total=2)], 2),
         ([jobs(3, 2, total=3), jobs(2, total=3), jobs(1, total=3)], 3),
         ([jobs(1, total=0), jobs(total=0)], 1),
+        ([jobs(*range(100), total=100), jobs(100, total=101)], 101),
     ],
 )
 def test_numbered_pages_end_at_the_total_or_with_an_empty_page(

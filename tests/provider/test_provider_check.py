@@ -13,7 +13,7 @@ from batchkit.emulator.faults import batches, calls, lines
 from batchkit.errors import UsageError
 from batchkit.provider.check_report import Verdict
 from batchkit.provider.dialects import names
-from batchkit.provider.openai.profiles import PlainProfile
+from batchkit.provider.profiles import PlainProfile
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:

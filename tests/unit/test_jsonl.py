@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from batchkit.files.jsonl import (
     MalformedJson,
     answer_text,
+    body_text,
     dumps,
     loads,
     loads_leniently,
@@ -330,3 +331,16 @@ def test_without_a_body_there_is_no_text():
     assert answer_text(None) is None
     with pytest.raises(MalformedJson):
         answer_text(b"[" * BOTTOMLESS + b"]" * BOTTOMLESS)
+
+
+def test_a_body_that_a_server_wrote_as_text_is_read_as_the_object():
+    """OGX does so; it is stored as an object too. Any other text is an answer, such as a transcription."""
+    inner = '{"choices": [], "text": "naïve \\\\ud83d \\"quoted\\""}'
+    line = dumps({"custom_id": "a", "response": {"status_code": 200, "body": inner}})
+    body = read_output_line(loads_leniently(line)).body
+    assert body == loads_leniently(inner.encode())
+    assert loads_leniently(body_text(line, body).encode()) == body
+    for text in ("just words", "{no json", '["a list"]'):
+        line = dumps({"custom_id": "a", "response": {"status_code": 200, "body": text}})
+        body = read_output_line(loads_leniently(line)).body
+        assert (body, loads_leniently(body_text(line, body).encode())) == (text, text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from batchkit.provider import profiles
 from batchkit.provider.dialect import ApiShape
-from batchkit.provider.openai import profiles
 from batchkit.sharding import hours_of
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from batchkit.provider import profiles
 from batchkit.provider.dialect import ApiShape
-from batchkit.provider.openai import profiles
 
 NAME: Final = "together"
 PROFILE: Final = profiles.read_profile("batchkit.provider.together", "profile.toml")

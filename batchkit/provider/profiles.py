@@ -1,4 +1,4 @@
-"""The profiles of servers that speak OpenAI's shape: data files, each field with a mark and a date.
+"""The profiles of providers: data files that say how a server differs from OpenAI's shape, each field with a mark and a date.
 
 A profile says only where a server differs from OpenAI's reference (platform.openai.com/docs/api-reference/batch). Marks: ``S`` sure
 (the vendor's own page or SDK), ``L`` likely (third parties, or one step of inference), ``U`` unknown: the value is a guess.
