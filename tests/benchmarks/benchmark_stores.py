@@ -187,6 +187,7 @@ def _split_and_end(runner: Runner, stores: BenchmarkStores) -> None:
 def _end(runner: Runner, stores: BenchmarkStores, workload: Workload, shard: Shard) -> None:
     output, error = (stores.answers / f"{shard.number}.{kind}.jsonl" for kind in ("output", "error"))
     if not error.exists():
+        assert shard.path is not None
         with runner.spool.path(shard.path).open("rb", buffering=1 << 20) as handle:
             write_answers(handle, output, error, seed=shard.number)
     counts = [_count(path) for path in (output, error)]

@@ -51,6 +51,7 @@ def stored(lab: Lab) -> list[bytes]:
     """Return the requests' lines from the shard files, in input order, after checking each shard."""
     lines: dict[str, bytes] = {}
     for shard in lab.shards():
+        assert shard.path is not None
         data = lab.contexts["a"].spool.path(shard.path).read_bytes()
         assert (len(data), data.count(b"\n")) == (shard.byte_count, shard.line_count)
         for line in data.split(b"\n")[:-1]:
