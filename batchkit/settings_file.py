@@ -97,8 +97,8 @@ def read_settings_file(
 ) -> SettingsFile | None:
     """Read and check the nearest file, None when there is none.
 
-    ``names`` are the settings that there are, ``profile_names`` the entries of a provider's profile. ``check`` is called with the values and raises ``ValidationError``. Raises
-    ``ConfigurationError`` with the line of every problem.
+    ``names`` are the settings that there are, ``profile_names`` the entries of a provider's profile. ``check`` is called with the
+    values and raises ``ValidationError``. Raises ``ConfigurationError`` with the line of every problem.
     """
     path = _nearest_file()
     if path is None:

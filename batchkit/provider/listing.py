@@ -57,8 +57,7 @@ def read_all(
 
     ``fetch`` takes a cursor (None for the first page) and returns the reply's JSON; ``read`` reads an entry, or returns None if
     it cannot. ``style`` and ``size`` are how pages follow each other, and how long a full one is. Pages may overlap, and a full
-    page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of
-    entries, pages and cursors are kept.
+    page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of entries, pages and cursors are kept.
 
     Raises ``ListingIncomplete`` when a page fails (the error is its cause), is not a list, or has an entry without an id; when
     the pages repeat: a cursor or a whole page comes again, or ``MAX_IDLE_PAGES`` pages have nothing new; when they end before the

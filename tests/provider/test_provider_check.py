@@ -177,9 +177,9 @@ def test_a_free_model_needs_no_question(serve: Open) -> None:
     assert [batch.endpoint for batch in emulator.ledger().batches] == ["/v1/chat/ds-test"]
 
 
-@pytest.mark.parametrize("at", ["batches.create", "batches.retrieve", "files.content"])
-def test_an_interrupt_leaves_nothing_behind(serve: Open, at: str) -> None:
-    """The batch is cancelled, even one whose creation was not answered, and its file is deleted."""
+@pytest.mark.parametrize("at", ["interrupt", "lost creation", "no end"])
+def test_what_ends_a_check_early_leaves_nothing_behind(serve: Open, at: str) -> None:
+    """An interrupt, a creation that was not answered, a batch that does not end: it is cancelled, its file is deleted."""
     emulator, settings = serve("openai", timing=Timing(validating_seconds=1e9))
 
     def interrupted(*_: object) -> bool:
@@ -187,14 +187,14 @@ def test_an_interrupt_leaves_nothing_behind(serve: Open, at: str) -> None:
 
     emulator.set_scenario(
         Scenario(
-            faults=(calls.LoseReply(on=("batches.create",)),) if at == "batches.create" else (),
+            faults=(calls.LoseReply(on=("batches.create",)),) if at == "lost creation" else (),
             timing=Timing(validating_seconds=1e9),
         )
     )
-    if at == "files.content":
+    if at == "interrupt":
         with pytest.raises(KeyboardInterrupt):
             check(settings, may_create=interrupted)
-    elif at == "batches.create":
+    elif at == "lost creation":
         assert "sent, but not answered" in (check(settings).problem or "")
     else:
         report = check(settings, patience_seconds=0.05)

@@ -9,7 +9,7 @@ import pytest
 from batchkit.emulator import Timing
 from batchkit.emulator.dialects.providers import DIALECTS
 from batchkit.emulator.faults import batches, calls, lines
-from batchkit.provider.dialects import DEFAULT, names
+from batchkit.provider.dialects import DEFAULT
 from tests.steps.seen import Seen, run
 from tests.workloads import chat_line
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.steps.conftest import Harness
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-OTHERS = [name for name in names() if name != DEFAULT]
+OTHERS = [name for name in DIALECTS if name != DEFAULT]
 #: A new file is ready at once: waiting for it is tested with the calls.
 READY = Timing(file_ready_seconds=0)
 #: One for each way of listing batches and of telling whose they are.

@@ -333,21 +333,17 @@ def test_without_a_body_there_is_no_text():
         answer_text(b"[" * BOTTOMLESS + b"]" * BOTTOMLESS)
 
 
-def body_of(line):
-    """Return the body that an output line holds."""
-    read = read_output_line(loads_leniently(line))
-    assert read is not None
-    return read.body
-
-
 def test_a_body_that_a_server_wrote_as_text_is_read_as_the_object():
     """OGX does so; it is stored as an object too. Any other text is an answer, such as a transcription."""
     inner = '{"choices": [], "text": "naïve \\\\ud83d \\"quoted\\""}'
     line = dumps({"custom_id": "a", "response": {"status_code": 200, "body": inner}})
-    body = body_of(line)
+    answer = read_output_line(loads_leniently(line))
+    assert answer is not None
+    body = answer.body
     assert body == loads_leniently(inner.encode())
     assert loads_leniently(body_text(line, body).encode()) == body
     for text in ("just words", "{no json", '["a list"]'):
         line = dumps({"custom_id": "a", "response": {"status_code": 200, "body": text}})
-        body = body_of(line)
-        assert (body, loads_leniently(body_text(line, body).encode())) == (text, text)
+        answer = read_output_line(loads_leniently(line))
+        assert answer is not None
+        assert (answer.body, loads_leniently(body_text(line, answer.body).encode())) == (text, text)
