@@ -1,4 +1,4 @@
-"""Pytest fixtures that give a test its own Groq Batch API on loopback.
+"""Pytest fixtures that give a test its own batch API on loopback, Groq's or with ``provider`` another one's.
 
 ::
 

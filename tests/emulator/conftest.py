@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batchkit.emulator import Emulator, Scenario
+from batchkit.emulator import Emulator, Scenario, ScenarioLimits
 from batchkit.emulator.pytest_plugin import groq_emulator_factory as groq_emulator_factory  # noqa: PLC0414 - a fixture
+from tests.emulator.dialects import FILES_AT_ONCE
 from tests.emulator.support import FAST, Client
 
 if TYPE_CHECKING:
@@ -56,3 +57,14 @@ def make_client(groq_emulator_factory) -> Iterator[Emulate]:
     yield make
     for made in clients:
         made.http.close()
+
+
+@pytest.fixture
+def serve(make_client: Emulate) -> Emulate:
+    """Return a function that starts an emulated provider, whose files are ready at once."""
+
+    def start(provider, *faults, limits=None, timing=FILES_AT_ONCE, **settings):
+        scenario = Scenario(faults=faults, limits=limits or ScenarioLimits(), timing=timing)
+        return make_client(scenario, provider=provider, **settings)
+
+    return start

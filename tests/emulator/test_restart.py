@@ -1,5 +1,6 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit.emulator import DirectoryInUse, Emulator, Scenario, Timing
+from batchkit.emulator import DEFAULT_PROVIDER, DirectoryInUse, Emulator, Scenario, Timing
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.errors import BatchkitError, UsageError
+from tests.emulator.dialects import create
 from tests.emulator.support import FAST, Client, chat_lines, ids_of
 
 SERVE = """
@@ -134,3 +137,33 @@ def test_the_temporary_directory_is_deleted_afterwards():
         directory = emulator.directory
         assert directory.exists()
     assert not directory.exists()
+
+
+def test_a_directory_stays_with_its_provider(tmp_path):
+    """It is served again as the same provider without being told, and refused to another; nothing unknown is served."""
+    with Emulator(tmp_path, speed=FAST, provider="mistral") as emulator, Client(emulator) as client:
+        job = create(client, "file-x").json()["id"]
+    with Emulator(tmp_path, speed=FAST) as emulator, Client(emulator) as client:
+        assert emulator.base_url.endswith("/v1")
+        assert client.http.get(f"/batch/jobs/{job}").json()["id"] == job
+    with pytest.raises(BatchkitError, match="emulated mistral, not of openai"), Emulator(tmp_path, provider="openai"):
+        pass
+    with pytest.raises(UsageError, match="nobody"):
+        Emulator(provider="nobody")
+
+
+def test_a_directory_of_an_older_emulator_is_groqs(tmp_path):
+    """A directory without the columns and the name of a provider continues, as Groq."""
+    with Emulator(tmp_path, speed=FAST) as emulator, Client(emulator) as client:
+        batch = client.run(chat_lines(1))
+    with sqlite3.connect(tmp_path / "emulator.sqlite3") as database:
+        database.execute("DELETE FROM meta WHERE key = 'provider'")
+        for table, column in (("files", "ready_at"), ("batches", "model"), ("batches", "idempotency_key")):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    database.close()
+    with Emulator(tmp_path, speed=FAST) as emulator, Client(emulator) as client:
+        assert emulator.dialect.name == DEFAULT_PROVIDER
+        assert client.batch(batch["id"]) == batch
+        assert client.run(chat_lines(1))["status"] == "completed"
+    with pytest.raises(BatchkitError, match="emulated groq"), Emulator(tmp_path, provider="openai"):
+        pass

@@ -94,6 +94,8 @@ def emulator(
         batchkit emulator --scenario expire-30
         export GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8765/openai/v1
         batchkit run requests.jsonl
+
+        batchkit emulator --provider openai
     """
     if list_scenarios or list_faults:
         from batchkit.cli.render import scenarios  # noqa: PLC0415 - --help need not wait for the emulator

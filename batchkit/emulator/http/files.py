@@ -51,10 +51,7 @@ async def _create_file(world: World, request: Request, _call: Call, _faults: Seq
     try:
         form = await read_form(request, target, limit_bytes=limit)
         _check_purpose(world.dialect, form)
-        name = form.filename
-        if name is None:
-            raise ApiError(400, "Missing required parameter: 'file'.", code="missing_required_parameter", param="file")
-        _check_name(name)
+        name = _given_name(world.dialect, form)
         if form.file_bytes > limit:
             raise ApiError(400, f"File is too large. The limit is {limit} bytes.", param="file")
         if not form.file_bytes:
@@ -77,9 +74,20 @@ def _check_purpose(dialect: Dialect, form: Form) -> None:
         raise ApiError(400, message, code="invalid_value", param="purpose")
 
 
-def _check_name(name: str) -> None:
+def _given_name(dialect: Dialect, form: Form) -> str:
+    """Return the name of an uploaded file, which Together wants in a field of its own. Raises ``ApiError`` 400 without one."""
+    if form.filename is None:
+        raise ApiError(400, "Missing required parameter: 'file'.", code="missing_required_parameter", param="file")
+    return _checked_name(form.text("file_name") if dialect.upload_by_redirect else form.filename)
+
+
+def _checked_name(name: str | None) -> str:
+    if name is None:
+        message = "Missing required parameter: 'file_name'."
+        raise ApiError(400, message, code="missing_required_parameter", param="file_name")
     if not name.endswith(".jsonl"):
         raise ApiError(400, "Invalid file format for Batch API. Must be .jsonl", param="file")
+    return name
 
 
 def _check_first_line(line: bytes) -> None:
@@ -107,10 +115,7 @@ async def _promise_file(world: World, request: Request, _call: Call, _faults: Se
     _check_purpose(world.dialect, form)
     if form.filename is not None:
         raise ApiError(400, "A form with the file goes to /files/upload.", param="file")
-    name = form.text("file_name")
-    if name is None:
-        raise ApiError(400, "Missing required parameter: 'file_name'.", param="file_name")
-    _check_name(name)
+    name = _checked_name(form.text("file_name"))
     file_id = new_file_id(world.clock.now(), world.dialect.ids)
     _part(world, f"{file_id}.name").write_text(name)
     address = str(request.base_url).rstrip("/") + _STORAGE + file_id

@@ -141,7 +141,8 @@ def _by_page(world: World, query: Query, how: str | None) -> dict[str, Any]:
     number = query.number("page", 0, 0, _ABOVE_ALL)
     if number and how == "refuse-cursor":
         raise _bad_cursor("page")
-    visible = _all(world)
+    after = query.moment("created_after")
+    visible = [row for row in _all(world) if after is None or row["created_at"] > after]
     if how == "single-page":
         visible = visible[:size]
     start = {"repeat": 0, "overlap": max(0, number * (size - 1)), "empty-page": (number - 1) * size}.get(

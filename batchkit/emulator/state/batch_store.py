@@ -51,7 +51,9 @@ def batch_object(world: World, row: sqlite3.Row, *, in_list: bool = False) -> di
         "project_id": world.project_id,
     }
     if world.dialect.shape != "groq":
-        shown |= {"model": row["model"], "file_size_bytes": _input_bytes(world, row)}
+        shown["model"] = row["model"]
+    if world.dialect.shape == "together":
+        shown["file_size_bytes"] = _input_bytes(world, row)
     return batch_shown(
         world.dialect, world.script.show(world.ordinal(row), shown, _listings(world, row) if in_list else None)
     )
