@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from batchkit.engine.runtime import Runner
+from batchkit.files.spool import path_of
 from batchkit.models import Batch, BatchStatus, RequestCounts, ShardState
 from batchkit.provider.groq.dialect import GROQ
 from batchkit.settings import load_settings
@@ -187,8 +188,7 @@ def _split_and_end(runner: Runner, stores: BenchmarkStores) -> None:
 def _end(runner: Runner, stores: BenchmarkStores, workload: Workload, shard: Shard) -> None:
     output, error = (stores.answers / f"{shard.number}.{kind}.jsonl" for kind in ("output", "error"))
     if not error.exists():
-        assert shard.path is not None
-        with runner.spool.path(shard.path).open("rb", buffering=1 << 20) as handle:
+        with runner.spool.path(path_of(shard)).open("rb", buffering=1 << 20) as handle:
             write_answers(handle, output, error, seed=shard.number)
     counts = [_count(path) for path in (output, error)]
     for kind, path in (("output", output), ("error", error)):
