@@ -150,7 +150,8 @@ def decide(
                 return RequestDecision(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.ACCOUNT:
             # A refusal of the account proves nothing about the request: both budgets stay unchanged. A failure counts its attempt.
-            attempts -= not (holding and not cancelling)
+            if cancelling or not holding:
+                attempts -= 1
         case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
             expiries += 1
             if not cancelling and expiries >= policy.max_expiries:
