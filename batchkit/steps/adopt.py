@@ -24,7 +24,7 @@ from batchkit.steps import unfinished
 from batchkit.steps.adopted_index import AdoptedBatch, AdoptedIndex, request_lines, unknown_ids
 from batchkit.steps.merge import answers_path
 from batchkit.steps.split import check_provider
-from batchkit.store import batches, placements, shards, workloads
+from batchkit.store import adopted_shards, batches, placements, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import keeps_alive
 from batchkit.store.placements import Placement
@@ -60,7 +60,7 @@ def find_adopted(context: StepContext, name: str, ids: Sequence[BatchId]) -> Wor
         is_whole = workload is not None and workload.request_count is not None
         if workload is not None and is_whole:
             check_provider(workload, context.provider.dialect.name)
-            if set(shards.adopted_batches(connection, workload.id)) == set(ids):
+            if set(adopted_shards.batch_ids(connection, workload.id)) == set(ids):
                 return workload
         for batch_id in ids:
             _check_unheld(connection, batch_id, name)
@@ -172,7 +172,7 @@ class _Writer:
 
     def _add_shard(self, connection: Connection, place: int, key: str, path: str | None) -> ShardId:
         one = self._adoption.adopted[place]
-        return shards.add_adopted(
+        return adopted_shards.add(
             connection,
             workload_id=self._workload.id,
             number=place + 1,
@@ -217,7 +217,7 @@ class _Writer:
             bulk.add_requests(self._workload.id, rows)
             placements.add(connection, placed)
             count += len(rows)
-        shards.set_adopted_lines(connection, shard_id, count=count, first_seq=seqs[0], last_seq=seqs[1])
+        adopted_shards.set_lines(connection, shard_id, count=count, first_seq=seqs[0], last_seq=seqs[1])
 
 
 def files_as_batch(outputs: Sequence[Path], errors: Sequence[Path], folder: Path) -> tuple[Batch, tuple[Path, Path]]:

@@ -10,6 +10,7 @@ from batchkit import formatting
 from batchkit.errors import NotFound, ProviderRefused, RateLimited, Unauthorized, UsageError
 from batchkit.steps.adopt import copy_content, why_not_requests
 from batchkit.steps.adopted_index import AdoptedBatch
+from batchkit.steps.merge import hides_a_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,11 @@ def fetch_files(context: StepContext, found: Sequence[Batch], folder: Path, *, g
             if (path := _download(context, file_id, folder / f"{number}-{kind}.jsonl")) is not None
         )
         if not given:
+            if hides_a_file(batch):
+                raise UsageError(
+                    f"batch {batch.id} has answers but names no file for them (yet), and its input file is gone",
+                    hint="try again later, or give the file that it was made of with --requests FILE",
+                )
             return AdoptedBatch(batch, None, answers), _without_requests(batch)
         reasons = [why_not_requests(copy, batch, answers) for copy in copies]
         if None in reasons:

@@ -18,7 +18,7 @@ from batchkit.errors import UsageError
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.files.uniqueness import SeenIds
-from batchkit.models import Destination
+from batchkit.models import IMPORTED, Destination
 from batchkit.preflight.findings import describe
 
 if TYPE_CHECKING:
@@ -91,8 +91,10 @@ class AdoptedIndex:
                 self._inspect(line, place)
                 if line.custom_id:
                     seen.update((self.prefix(place) + line.custom_id,))
-            if not self._found[place].lines:
-                raise _knows_nothing(one)
+            is_running = not one.batch.is_terminal and one.batch.status != IMPORTED
+            # Answers that are still to come would be for requests that are not known.
+            if not self._found[place].lines or (is_running and one.requests is None):
+                raise _knows_nothing(one, is_running=is_running)
         suspects = seen.suspects()
         if suspects:
             self._compare(suspects)
@@ -258,15 +260,19 @@ def _asked(record: dict[str, Any]) -> bytes:
     return hashlib.blake2b(jsonl.dumps(asked), digest_size=16).digest()
 
 
-def _knows_nothing(one: AdoptedBatch) -> UsageError:
+def _knows_nothing(one: AdoptedBatch, *, is_running: bool) -> UsageError:
     batch = one.batch
     if one.requests is not None:
         return UsageError(
             f"batch {batch.id}: no line of its input is a request with a custom_id", hint="leave this batch out"
         )
-    what = "has no answer yet" if not batch.is_terminal else "has no answer"
+    if batch.status == IMPORTED:
+        return UsageError("the files hold no answer with a custom_id", hint="give a batch's output or error file")
+    what = (
+        "runs, and its input file is gone: not all" if is_running else "has no answer, and its input file is gone: none"
+    )
     return UsageError(
-        f"batch {batch.id} ({batch.status}) {what}, and its input file is gone: none of its requests is known",
+        f"batch {batch.id} ({batch.status}) {what} of its requests are known",
         hint="give the file that it was made of with --requests FILE"
-        + ("" if batch.is_terminal else ", or adopt it when it has ended"),
+        + (", or adopt it when it has ended" if is_running else ""),
     )

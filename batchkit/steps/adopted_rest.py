@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchkit import preflight
 from batchkit.files import jsonl
 from batchkit.steps.resubmit import OldShards
-from batchkit.store import requests, shards
+from batchkit.store import adopted_shards, requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,9 +36,9 @@ class AdoptedFacts:
 def adopted_facts(context: StepContext, workload_id: WorkloadId) -> AdoptedFacts:
     """Read the facts. Raises ``SpoolError`` when a file of requests is lost."""
     with context.store.read() as connection:
-        ids = shards.adopted_batches(connection, workload_id)
+        ids = adopted_shards.batch_ids(connection, workload_id)
         failed = requests.failed_by_kind(connection, workload_id)
-        unnamed = shards.unnamed_requests(connection, workload_id)
+        unnamed = adopted_shards.unnamed_requests(connection, workload_id)
     return AdoptedFacts(ids, failed, unnamed, _rest(context, workload_id))
 
 

@@ -137,11 +137,11 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
             _imported(context, workload, shard, "error", batch.error_file_id),
         )
     try:
-        if _hides_a_file(batch) and shard.refusals < _MOST_PROBES:
+        if hides_a_file(batch) and shard.refusals < _MOST_PROBES:
             batch = context.provider.get_batch(batch.id)
             with context.store.write() as connection:
                 batches.see(connection, batch, seen_at=context.clock())
-            if _hides_a_file(batch):
+            if hides_a_file(batch):
                 postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
                 return StepReport({"postponed": 1}, (f"batch {batch.id} has answers but names no file for them (yet)",))
         return _Fetched(
@@ -161,7 +161,7 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
         return context.outage(error, counts={"postponed": 1}, notes=(note,))
 
 
-def _hides_a_file(batch: Batch) -> bool:
+def hides_a_file(batch: Batch) -> bool:
     """Return whether there are answers but no file id for them: file ids may appear later than the end of the batch."""
     if batch.status == BatchStatus.COMPLETED and batch.output_file_id is None and batch.error_file_id is None:
         return True

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from batchkit.emulator import Scenario
 from batchkit.emulator.faults import batches, lines
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import UsageError, WorkloadConflict
@@ -236,6 +237,25 @@ def test_answers_without_requests_are_kept_and_never_sent_again(world):
     assert harness.runner.reopen("theirs", failed=True) == 0
     assert harness.runner.unsendable(progress.workload.id) == progress.counts.failed
     assert harness.runner.progress(progress.workload.id).is_finished
+
+
+def test_a_batch_whose_requests_are_not_known_is_refused(world, tmp_path):
+    """Its input is gone, and it runs or hides its answers: those would belong to nobody. So is a file without answers."""
+    harness, client = world(batches.StuckBatches())
+    batch = client.create(rows(range(3)), waits=False)
+    client.delete(batch["input_file_id"])
+    with pytest.raises(UsageError, match="not all of its requests are known"):
+        adopt(harness, batch["id"])
+    harness.emulator.set_scenario(Scenario(faults=(batches.HideFiles(),)))
+    hidden = client.create(rows(range(3)))
+    client.delete(hidden["input_file_id"])
+    with pytest.raises(UsageError, match="names no file for them"):
+        adopt(harness, hidden["id"])
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"\n{}\n")
+    with pytest.raises(UsageError, match="the files hold no answer"):
+        adopt(harness, outputs=[empty])
+    assert harness.runner.known("theirs") is None
 
 
 def test_a_batch_belongs_to_one_workload(world):

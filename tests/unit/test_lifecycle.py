@@ -292,3 +292,12 @@ def test_batch_that_was_created_is_never_created_again():
         reached |= edge
         edge = {target for source in edge for target in SHARD_TRANSITIONS[source]} - reached
     assert reached == {ShardState.SUBMITTED, ShardState.ENDED, ShardState.MERGED}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OutcomeKind if kind is not OutcomeKind.SUCCEEDED])
+def test_while_a_workload_holds_nothing_becomes_pending(kind):
+    """Whatever has no answer has failed with a counted attempt, so that nothing is sent; a cancellation stays one."""
+    held = decide(kind, attempts=0, expiries=0, policy=RetryPolicy(), cancelling=False, holding=True)
+    assert (held.state, held.attempts) == (RequestState.FAILED, 1)
+    stopped = decide(kind, attempts=0, expiries=0, policy=RetryPolicy(), cancelling=True, holding=True)
+    assert stopped.state == (RequestState.FAILED if kind is OutcomeKind.REFUSED else RequestState.CANCELLED)
