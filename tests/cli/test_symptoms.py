@@ -133,8 +133,8 @@ def ids_anew(place: Place) -> Any:
     place.open_emulator()
     read = wire.batch
 
-    def with_the_same_id(payload: object) -> Batch | None:
-        batch = read(payload)
+    def with_the_same_id(payload: object, **options: Any) -> Batch | None:
+        batch = read(payload, **options)
         return None if batch is None else replace(batch, id=BatchId("batch_0"))
 
     place.environment.setattr("batchkit.provider.wire.batch", with_the_same_id)

@@ -175,6 +175,7 @@ class Walk:
         words = [file for word in words for file in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
         extra = ["--no-prefect"] if words[0] in _IN_FLOWS else ["--yes"] if words[0] == "clean" else []
         ended = self._batchkit(*words, *extra)
-        self.out += ended.out
+        # A command that is printed to be copied has what this walk adds.
+        self.out += ended.out.replace(" --no-prefect", "")
         self._code = ended.code
         assert ended.code in {0, 3, 5}, f"batchkit {' '.join(words)}: {ended.out}{ended.err}"
