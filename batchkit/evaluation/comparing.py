@@ -197,10 +197,9 @@ class _Within:
                 alarms = [alarm for alarm in self.suite.alarms if alarm.concerns(scorer.label, arm.prompt, arm.model)]
                 of_arm = [one for one in found if (one.scorer, one.arm) == (scorer.label, arm)]
                 if alarms and not any(one.is_watched_by(alarm) for one in of_arm for alarm in alarms):
-                    self._leave_out(
-                        scorer.label,
-                        f"{scorer.label} of {arm.model} was not compared: its alarms found no passed runs to compare with",
-                    )
+                    has_scores = _scored(self.now.table(scorer), place) > 0
+                    why = "its alarms found no passed runs to compare with" if has_scores else "no answer has a score"
+                    self._leave_out(scorer.label, f"{scorer.label} of {arm.model} was not compared: {why}")
 
     def _why_unpaired(self) -> str:
         return "" if self.suite.dataset.key is not None else "; name the rows with `key`"

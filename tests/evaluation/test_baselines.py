@@ -57,6 +57,19 @@ def test_an_alarm_that_finds_no_runs_to_compare_has_compared_nothing(open_harnes
     assert f"accuracy of {SMALL} was not compared: its alarms found no passed runs to compare with" in found.notes
 
 
+def test_a_run_without_scores_says_so_and_blames_no_earlier_run(open_harness_on_sqlite, tmp_path):
+    """The labels are no numbers: nothing is scored, whatever there is to compare with."""
+    harness = open_harness_on_sqlite()
+    night(harness.runner, reviews_suite(tmp_path, 20, REVIEWS))
+    changed = REVIEWS.replace(
+        "{kind: choice, name: accuracy, field: label}", "{kind: number, name: accuracy, field: label}"
+    )
+    found = night(harness.runner, load_suite(write_suite(tmp_path, changed)))
+    assert found.verdict == "unscored"
+    assert f"accuracy of {SMALL} was not compared: no answer has a score" in found.notes
+    assert not any("found no passed runs" in note for note in found.notes)
+
+
 def test_an_alarm_over_several_runs_needs_the_key_of_the_rows(tmp_path):
     """Without it no row of an old run can be found again."""
     text = REVIEWS.replace("key: id}", "}").replace(
