@@ -8,6 +8,8 @@ A shard goes forward; requests may be sent several times::
                 └──────────┘               only when the uploaded file is gone
              planned | uploaded -> withdrawn   the provider takes no such file, or the user cancelled
 
+    of the sync lane   planned -> sending -> ended -> merged
+
     request  pending -> in_flight -> succeeded | failed | cancelled
                 ^          |            |
                 └──────────┘            └ failed | cancelled -> pending only when the user asks (resubmit, resubmit --failed)
@@ -15,7 +17,7 @@ A shard goes forward; requests may be sent several times::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from batchkit.models import LineOutcome, OutcomeKind, OutputLine, RequestState, RetryPolicy, ShardState
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHARD_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
-    ShardState.PLANNED: frozenset({ShardState.UPLOADED, ShardState.WITHDRAWN}),
+    ShardState.PLANNED: frozenset({ShardState.UPLOADED, ShardState.SENDING, ShardState.WITHDRAWN}),
     ShardState.UPLOADED: frozenset({ShardState.SUBMITTING, ShardState.PLANNED, ShardState.WITHDRAWN}),
     ShardState.SUBMITTING: frozenset({ShardState.SUBMITTED, ShardState.UPLOADED}),
     ShardState.SUBMITTED: frozenset({ShardState.ENDED}),
+    ShardState.SENDING: frozenset({ShardState.ENDED}),
     ShardState.ENDED: frozenset({ShardState.MERGED}),
     ShardState.MERGED: frozenset(),
     ShardState.WITHDRAWN: frozenset(),
@@ -49,11 +52,14 @@ OPEN_SHARD_STATES = (
     ShardState.UPLOADED,
     ShardState.SUBMITTING,
     ShardState.SUBMITTED,
+    ShardState.SENDING,
     ShardState.ENDED,
 )
 
 #: Outcomes of attempts that were not executed, or not for the request's sake: they prove nothing against the request.
 UNEXECUTED = (OutcomeKind.EXPIRED, OutcomeKind.CANCELLED, OutcomeKind.MISSING, OutcomeKind.ACCOUNT)
+#: Outcomes of attempts that may have been executed and paid for, although there is no answer.
+DOUBTFUL = (OutcomeKind.IN_DOUBT, OutcomeKind.NO_ANSWER)
 
 _RETRYABLE_STATUSES = frozenset({0, 408, 409, 425, 429, 498})
 _SERVER_ERROR = 500
@@ -63,7 +69,8 @@ _SERVER_ERROR = 500
 class LineCodes:
     """The error codes of output lines: of requests that were never executed, and parts of codes of errors that pass.
 
-    The defaults are OpenAI's (Batch guide, "Errors"), which most servers share.
+    The defaults are OpenAI's (Batch guide, "Errors"), which most servers share. ``doubtful`` are the codes of lines that we wrote
+    ourselves, about calls of the sync lane.
     """
 
     expired: frozenset[str] = frozenset({"batch_expired", "expired"})
@@ -78,6 +85,7 @@ class LineCodes:
         "rate_limit",
         "server_error",
     )
+    doubtful: Mapping[str, OutcomeKind] = field(default_factory=dict)
 
 
 def is_retryable_status(status_code: int) -> bool:
@@ -92,6 +100,8 @@ def classify(line: OutputLine, codes: LineCodes) -> LineOutcome:
     """
     code, message = line.error_code, line.error_message
     status = line.status_code
+    if code is not None and code in codes.doubtful:
+        return LineOutcome(codes.doubtful[code], status, code, message)
     if code in codes.expired:
         return LineOutcome(OutcomeKind.EXPIRED, status, code, message)
     if code in codes.cancelled:
@@ -152,6 +162,16 @@ def decide(
             # A refusal of the account proves nothing about the request: both budgets stay unchanged. A failure counts its attempt.
             if cancelling or not holding:
                 attempts -= 1
+        case OutcomeKind.UNSENT:
+            attempts -= 1
+        case OutcomeKind.NO_ANSWER:
+            if not policy.resends_doubts or attempts - expiries >= policy.max_attempts:
+                return RequestDecision(RequestState.FAILED, attempts, expiries)
+        case OutcomeKind.IN_DOUBT:
+            # The end of a process is not the request's fault: it uses up no attempt that may end in an error.
+            expiries += 1
+            if not policy.resends_doubts or expiries >= policy.max_expiries:
+                return RequestDecision(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
             expiries += 1
             if not cancelling and expiries >= policy.max_expiries:

@@ -16,6 +16,24 @@ BatchId = NewType("BatchId", str)
 FileId = NewType("FileId", str)
 
 
+class Lane(StrEnum):
+    """How requests travel."""
+
+    #: In files, as batches.
+    BATCH = "batch"
+    #: One by one, to the provider's ordinary endpoints.
+    SYNC = "sync"
+
+
+class LaneChoice(StrEnum):
+    """How the requests of a workload are to travel."""
+
+    BATCH = "batch"
+    SYNC = "sync"
+    #: As batches where endpoint, size and the account's plan allow, otherwise one by one.
+    AUTO = "auto"
+
+
 class ShardState(StrEnum):
     """The state of a shard; ``lifecycle.SHARD_TRANSITIONS`` has the transitions."""
 
@@ -23,6 +41,7 @@ class ShardState(StrEnum):
     UPLOADED = "uploaded"
     SUBMITTING = "submitting"
     SUBMITTED = "submitted"
+    SENDING = "sending"
     ENDED = "ended"
     MERGED = "merged"
     WITHDRAWN = "withdrawn"
@@ -71,6 +90,8 @@ TERMINAL_STATUSES = frozenset(
 GONE = "gone"
 #: The status that we store for answers in files of the user: no provider is asked about them.
 IMPORTED = "imported"
+#: The status of the answers to requests of the sync lane, which have no batch; it is stored nowhere.
+SENT = "sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +222,12 @@ class OutcomeKind(StrEnum):
     MISSING = "missing"
     INVALID = "invalid"
     ACCOUNT = "account"
+    #: It was sent, and its process ended before an answer was on the disk: it may have been executed and paid for.
+    IN_DOUBT = "in_doubt"
+    #: It was sent, and no readable answer came: it may have been executed and paid for.
+    NO_ANSWER = "no_answer"
+    #: It was never sent, although its shard was begun.
+    UNSENT = "unsent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +277,9 @@ class Shard:
     A shard with ``is_adopted`` has a batch that something else created: its file is that batch's input, byte for byte, or unknown, and
     then ``path`` and ``sha256`` are None. ``id_prefix`` stands before the custom_ids of that file in the rows of its requests. Its
     ``line_count`` changes while its requests are in flight in several batches.
+
+    A shard of the ``lane`` ``sync`` has no batch: its requests are sent one by one, and ``answered`` of them have an answer or an
+    error in its journal.
     """
 
     id: ShardId
@@ -277,6 +307,8 @@ class Shard:
     model: str | None = None
     is_adopted: bool = False
     id_prefix: str | None = None
+    lane: Lane = Lane.BATCH
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,12 +317,14 @@ class RetryPolicy:
 
     ``max_attempts`` counts attempts that ended in an error, ``max_expiries`` attempts that were not executed
     (expired, missing, cancelled by the provider). Both start at 1. ``max_invalid`` limits attempts whose answer broke the workload's
-    rules, because each such answer is paid for.
+    rules, because each such answer is paid for. With ``resends_doubts`` a request that may have been paid for without an answer is sent
+    again; otherwise it fails.
     """
 
     max_attempts: int = 5
     max_expiries: int = 10
     max_invalid: int = 3
+    resends_doubts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +340,8 @@ class Workload:
     of it asks; neither are sent. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     ``adopted_at`` is when its batches were adopted. While it ``holds``, nothing of it is sent again: a request without an answer fails.
+    ``lane`` says how its requests travel; ``tiers`` are the service tiers of its calls on the sync lane, the first choice first, with
+    commas.
     """
 
     id: WorkloadId
@@ -336,6 +372,8 @@ class Workload:
     lease_until: float | None = None
     adopted_at: float | None = None
     holds: bool = False
+    lane: LaneChoice = LaneChoice.BATCH
+    tiers: str | None = None
 
     @property
     def unsent_requests(self) -> int:

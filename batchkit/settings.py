@@ -18,6 +18,8 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -28,10 +30,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from batchkit.child_environment import ENV_PREFIX, OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
+from batchkit.models import LaneChoice
 from batchkit.provider.dialects import DEFAULT, dialect_changed, dialect_named
 from batchkit.provider.profiles import PLAIN_NAMES, PlainProfile
 from batchkit.settings_file import SettingsFile, read_settings_file
-from batchkit.sharding import hours_of
+from batchkit.sharding import SMALL_REQUESTS, hours_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,6 +142,29 @@ class Settings(BaseSettings):
     )
     max_expiries: PositiveInt = Field(
         default=10, le=1_000, description="Attempts of a request that may expire or go missing."
+    )
+
+    lane: LaneChoice = Field(
+        default=LaneChoice.BATCH,
+        description="How requests travel: batch, sync (one by one, over the ordinary endpoints), or auto.",
+    )
+    small: NonNegativeInt = Field(
+        default=SMALL_REQUESTS, description="With the lane auto, an input of up to so many requests is sent one by one."
+    )
+    rpm: PositiveFloat | None = Field(
+        default=None, description="Requests per minute that the sync lane may send; by default what the provider says."
+    )
+    tpm: PositiveFloat | None = Field(default=None, description="The same for tokens per minute.")
+    rpd: PositiveFloat | None = Field(default=None, description="The same for requests per day.")
+    tpd: PositiveFloat | None = Field(default=None, description="The same for tokens per day.")
+    max_in_flight: PositiveInt = Field(
+        default=200, le=1_000, description="Calls of the sync lane at the same time, at most."
+    )
+    call_timeout_seconds: PositiveFloat = Field(
+        default=600, description="Longest wait of the sync lane for the answer to one call."
+    )
+    grace_seconds: NonNegativeFloat = Field(
+        default=30, description="How long an interrupted command waits for calls of the sync lane that are on the way."
     )
 
     poll_interval_seconds: PositiveFloat = Field(default=15, description="First wait between two status calls.")

@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+#: The requests of a shard of the sync lane: few, because a machine that is lost takes the answers of its shards with it.
+SYNC_SHARD_LINES = 200
+#: With ``--lane auto``, an input of at most so many requests is sent one by one.
+SMALL_REQUESTS = 100
 #: Resubmission after expiry never makes smaller shards: they would only make more batches.
 MIN_RESUBMIT_LINES = 100
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchkit.engine.pending import Pacing
-from batchkit.errors import ConfigurationError, UsageError
+from batchkit.errors import AccountRefused, ConfigurationError, UsageError, WrongAddress
 from batchkit.files.remote import RemoteFiles
 from batchkit.files.shared_spool import SharedSpool
 from batchkit.files.spool import Spool
+from batchkit.provider.call_verdicts import CallVerdict, judge
+from batchkit.provider.calls import CallClient, CallOptions
 from batchkit.provider.client import BatchApi
 from batchkit.provider.options import HttpOptions
+from batchkit.sending.gates import Gates
+from batchkit.sending.lane import SyncLane
+from batchkit.sending.limits import KnownLimits
 from batchkit.steps.context import Timing
 from batchkit.steps.split import SplitDefaults
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import SecretStr
+
+    from batchkit.errors import BatchkitError
+    from batchkit.provider.call_verdicts import CallJudgement
     from batchkit.provider.dialect import Dialect
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
@@ -29,19 +40,63 @@ def open_spool(settings: Settings, owner: str) -> Spool:
 
 def build_provider(settings: Settings, dialect: Dialect | None = None) -> BatchApi:
     """Build the client of the batch API, by default with the provider's dialect. Raises ``ConfigurationError`` when there is no key."""
-    if settings.api_key is None or not settings.api_key.get_secret_value():
-        raise ConfigurationError("there is no API key", hint=settings.dialect.key_hint)
     return BatchApi(
         dialect or settings.dialect,
         base_url=settings.address,
-        api_key=settings.api_key,
-        options=HttpOptions(
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            read_timeout_seconds=settings.http_timeout_seconds,
-            attempts=settings.http_attempts,
-            allow_insecure_http=settings.allow_insecure_http,
-        ),
+        api_key=_key(settings),
+        options=_http_options(settings),
     )
+
+
+def _key(settings: Settings) -> SecretStr:
+    if settings.api_key is None or not settings.api_key.get_secret_value():
+        raise ConfigurationError("there is no API key", hint=settings.dialect.key_hint)
+    return settings.api_key
+
+
+def _http_options(settings: Settings) -> HttpOptions:
+    return HttpOptions(
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        read_timeout_seconds=settings.http_timeout_seconds,
+        attempts=settings.http_attempts,
+        allow_insecure_http=settings.allow_insecure_http,
+    )
+
+
+def build_lane(settings: Settings, clock: Callable[[], float]) -> SyncLane:
+    """Build the sync lane of a process. ``clock`` returns Unix seconds. Raises ``ConfigurationError`` when there is no key."""
+    dialect = settings.dialect
+    known = KnownLimits(
+        requests_per_minute=settings.rpm,
+        tokens_per_minute=settings.tpm,
+        requests_per_day=settings.rpd,
+        tokens_per_day=settings.tpd,
+    )
+    http = _http_options(settings)
+    return SyncLane(
+        CallClient(
+            settings.address,
+            _key(settings),
+            auth=dialect.key.auth,
+            options=CallOptions(
+                http=http,
+                first_byte_seconds=settings.call_timeout_seconds,
+                total_seconds=settings.call_timeout_seconds * 1.5,
+            ),
+        ),
+        Gates(lambda _key: known, most=settings.max_in_flight),
+        clock=clock,
+        judge=lambda reply: judge(reply, dialect=dialect, now=clock()),
+        refused=_refused_call,
+    )
+
+
+def _refused_call(judgement: CallJudgement) -> BatchkitError:
+    """Return the error of a refusal that concerns all calls."""
+    kind = {CallVerdict.ACCOUNT: AccountRefused, CallVerdict.WRONG_ADDRESS: WrongAddress}.get(
+        judgement.verdict, ConfigurationError
+    )
+    return kind(judgement.message, hint=judgement.hint)
 
 
 def split_defaults(settings: Settings) -> SplitDefaults:
@@ -55,6 +110,8 @@ def split_defaults(settings: Settings) -> SplitDefaults:
         max_attempts=settings.max_attempts,
         max_expiries=settings.max_expiries,
         dialect=dialect,
+        lane=settings.lane,
+        small=settings.small,
     )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: The outcome of a wave: its report, or the error that it ended with.
 WaveOutcome = StepReport | Exception
 
-_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
+_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.SENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,7 @@ class _Pass:
         #: The outcomes of the waves of the last ``next``; None before they have ended.
         self.outcomes: Sequence[WaveOutcome] | None = None
         self._waves: Waves = ()
+        self._sends = pending.sends(workload_id)
         self._submits = pending.submits(workload_id)
         self._is_resubmitted = False
         self._are_merges_over = False
@@ -207,7 +208,7 @@ class _Pass:
             # After the merges, so that the requests that they return join the same new shards.
             waves = self._pending.resubmits(self._workload_id)
             self._is_resubmitted = bool(waves)
-        return waves + self._submits
+        return waves + self._sends + self._submits
 
     def _take_outcomes(self) -> None:
         outcomes, self.outcomes = self.outcomes or (), None
@@ -221,9 +222,10 @@ class _Pass:
         self._are_merges_over = self.total.refused is None and self._merged_nothing(outcomes)
         if self.total.refused is not None:
             return
-        did_submit = self._waves[-1].kind is WaveKind.SUBMIT
+        kinds = {wave.kind for wave in self._waves}
+        self._sends = self._pending.sends(self._workload_id)
         self._submits = self._pending.submits(self._workload_id)
-        if self._submits and did_submit:
+        if (self._submits and WaveKind.SUBMIT in kinds) or (self._sends and WaveKind.SEND in kinds):
             self.total += self._pending.probe_between_submits(self._workload_id)
 
     def _merged_nothing(self, outcomes: Sequence[WaveOutcome]) -> bool:

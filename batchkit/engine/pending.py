@@ -14,8 +14,9 @@ from batchkit.engine.outage import DriveHealth
 from batchkit.engine.progress import Progress, read_progress
 from batchkit.engine.waves import Wave, WaveKind, Waves
 from batchkit.errors import AccountRefused, ProviderError, RowsHeld
-from batchkit.models import ShardId, ShardState, WorkloadId
-from batchkit.steps import cancel, clocks, merge, poll, resubmit, settle, submit
+from batchkit.models import Lane, ShardId, ShardState, WorkloadId
+from batchkit.sharding import SYNC_SHARD_LINES
+from batchkit.steps import cancel, clocks, merge, poll, resubmit, send, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import report_held
 from batchkit.store import shard_leases, shards, workloads
@@ -45,6 +46,9 @@ class _WaveSize:
 
 
 _UNSENT = (ShardState.PLANNED, ShardState.UPLOADED)
+_OF_SYNC_LANE = (ShardState.PLANNED, ShardState.SENDING)
+#: The most shards of dead processes that one wave ends.
+_MOST_ABANDONED = 64
 #: The sizes of waves that upload and create batches, and of waves that merge.
 _SUBMIT_WAVE = _WaveSize(least=16, most=64)
 _MERGE_WAVE = _WaveSize(least=2, most=50)
@@ -94,6 +98,8 @@ class PendingWork:
         self._seen_at: dict[WorkloadId, float] = {}
         self._waits_checked_at: dict[WorkloadId, float] = {}
         self._troubles: dict[WorkloadId, Trouble] = {}
+        #: Until when the sync lane can send nothing of a workload; None when it can.
+        self._idle_until: dict[WorkloadId, float | None] = {}
         self._begin = begin
         self._settling: dict[WorkloadId, Future[StepReport]] = {}
         self._is_checked = False
@@ -132,6 +138,8 @@ class PendingWork:
                 return merge.merge(self._context, wave.workload_id, wave.shard_ids)
             case WaveKind.RESUBMIT:
                 return resubmit.resubmit(self._context, wave.workload_id)
+            case WaveKind.SEND:
+                return send.send(self._context, wave.workload_id, wave.shard_ids)
             case WaveKind.SUBMIT:
                 return submit.submit(self._context, wave.workload_id, wave.shard_ids)
             case _ as never:
@@ -169,8 +177,41 @@ class PendingWork:
 
     def submits(self, workload_id: WorkloadId) -> Waves:
         """Take shards without a batch, for one wave: a submit wave does several transfers at a time."""
-        ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE) if self._is_checked else ()
+        ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE, lanes=(Lane.BATCH,)) if self._is_checked else ()
         return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
+
+    def sends(self, workload_id: WorkloadId) -> Waves:
+        """Take shards of the sync lane, for one wave: those that this process sends already, and as many as keep it busy.
+
+        None while all models that requests are left for are paused, so that the pass ends and the caller waits.
+        """
+        owner, context = self._context.owner, self._context
+        with context.store.read() as connection:
+            if not shards.has_any(connection, workload_id, _OF_SYNC_LANE, lane=Lane.SYNC):
+                return ()
+        lane = context.lane()
+        mine = lane.of_workload(workload_id)
+        self._idle_until[workload_id] = lane.idle_until(workload_id)
+        if self._idle_until[workload_id] is not None:
+            return ()
+        ids: list[ShardId] = []
+        with context.store.write() as connection:
+            for state, limit in (
+                (ShardState.SENDING, len(mine) + _MOST_ABANDONED),
+                (ShardState.PLANNED, lane.room(shard_lines=SYNC_SHARD_LINES)),
+            ):
+                claimed = shard_leases.claim(
+                    connection,
+                    workload_id,
+                    state,
+                    owner=owner,
+                    now=context.clock(),
+                    lease_seconds=context.timing.lease_seconds,
+                    limit=limit,
+                    lanes=(Lane.SYNC,),
+                )
+                ids.extend(shard.id for shard in claimed)
+        return (Wave(WaveKind.SEND, workload_id, tuple(ids)),) if ids else ()
 
     def resubmits(self, workload_id: WorkloadId) -> Waves:
         """Return the wave that cuts new shards, if requests are pending for it."""
@@ -182,7 +223,10 @@ class PendingWork:
         states = (ShardState.ENDED, *_UNSENT, *(() if workload_id in self._settling else (ShardState.SUBMITTING,)))
         with self._context.store.read() as connection:
             owner, now = self._context.owner, self._context.clock()
-            due = shard_leases.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=1)
+            # Shards of the sync lane wait for their turn in the lane of this process.
+            due = shard_leases.count_claimable(
+                connection, workload_id, states, owner=owner, now=now, at_most=1, lanes=(Lane.BATCH,)
+            )
         return report_held(self._context) if due else StepReport({})
 
     def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
@@ -217,7 +261,7 @@ class PendingWork:
         if self._is_checked:
             return StepReport({})
         with self._context.store.read() as connection:
-            if not shards.has_any(connection, workload_id, _UNSENT):
+            if not shards.has_any(connection, workload_id, _UNSENT, lane=Lane.BATCH):
                 return StepReport({})
         try:
             warning = self._context.provider.check()
@@ -240,14 +284,22 @@ class PendingWork:
         return StepReport({})
 
     def _claim(
-        self, workload_id: WorkloadId, states: Sequence[ShardState], size: _WaveSize, *, waves: int = 1
+        self,
+        workload_id: WorkloadId,
+        states: Sequence[ShardState],
+        size: _WaveSize,
+        *,
+        waves: int = 1,
+        lanes: Sequence[Lane] = tuple(Lane),
     ) -> tuple[ShardId, ...]:
         taken: list[ShardId] = []
         owner = self._context.owner
         with self._context.store.write() as connection:
             now = self._context.clock()
             enough = _WAVE_SHARE * waves * size.most
-            due = shard_leases.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
+            due = shard_leases.count_claimable(
+                connection, workload_id, states, owner=owner, now=now, at_most=enough, lanes=lanes
+            )
             limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
             for state in states if due else ():
                 claimed = shard_leases.claim(
@@ -258,6 +310,7 @@ class PendingWork:
                     now=now,
                     lease_seconds=self._context.timing.lease_seconds,
                     limit=limit - len(taken),
+                    lanes=lanes,
                 )
                 taken.extend(shard.id for shard in claimed)
         return tuple(taken)
@@ -295,6 +348,9 @@ class PendingWork:
         due = [now + self._pacing.max_poll_interval_seconds]
         if pace is not None:
             due.append(pace.due_at)
+        idle_until = self._idle_until.get(workload_id)
+        if idle_until is not None:
+            due.append(idle_until)
         with self._context.store.read() as connection:
             found = (
                 shards.next_due(connection, workload_id, *_UNSENT, ShardState.SUBMITTING, ShardState.ENDED),

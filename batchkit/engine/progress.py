@@ -42,7 +42,8 @@ class WorkloadState(StrEnum):
 class Progress:
     """A workload at one moment. Times are Unix seconds.
 
-    ``remote_done`` counts requests that the provider reports as done in batches that have not ended; ``batches`` counts open
+    ``remote_done`` counts requests that the provider reports as done in batches that have not ended, and requests of shards that
+    are being sent which have an answer in a journal; ``batches`` counts open
     batches by the provider's status; ``expired_attempts`` counts attempts that expired unexecuted, whose requests were or will be
     resubmitted. ``attention`` lists batches with problems.
 
@@ -200,7 +201,8 @@ def read_progress(
         counts=counts,
         shards={state: totals[state].shards for state in ShardState if state in totals},
         batches={found.status: found.batches for found in open_batches},
-        remote_done=sum(found.done for found in open_batches),
+        remote_done=sum(found.done for found in open_batches)
+        + (open_work[ShardState.SENDING].done if ShardState.SENDING in open_work else 0),
         failures=tuple(workloads.failure_reasons(connection, workload.id)),
         usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
         expired_attempts=expired,

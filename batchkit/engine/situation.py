@@ -12,6 +12,7 @@ stopping        3 batches asked to stop                                         
 batches         12 batches at the provider (9 in_progress, 3 finalizing)           oldest creation       end of the last window
 refused         5,000 requests to be sent; the provider refused 4 times: ...       first refusal         next try: not before
 not sent        5,000 requests to be sent                                          unknown               unknown
+sending         900 requests being sent one by one (300 of them answered)          oldest shard's begin  unknown
 submitting      2 batches being created; after a minute: whose creation got no     oldest intent         unknown
                 answer, being looked for; after their command ended: that may have
                 been created, to be looked for
@@ -61,6 +62,7 @@ class WaitKind(StrEnum):
     BATCHES = "batches"
     REFUSED = "refused"
     NOT_SENT = "not_sent"
+    SENDING = "sending"
     SUBMITTING = "submitting"
     DOWNLOAD = "download"
     AGAIN = "again"
@@ -275,6 +277,11 @@ def _split(progress: Progress) -> Waiting:
 
 
 def _at_the_provider(progress: Progress) -> Iterator[Waiting]:
+    sending = progress.open_work.get(ShardState.SENDING)
+    if sending is not None:
+        requests = formatting.counted(sending.requests, "request")
+        text = f"{requests} being sent one by one ({sending.done:,} of them answered)"
+        yield Waiting(WaitKind.SENDING, text, sending.since, count=sending.requests)
     running = progress.open_work.get(ShardState.SUBMITTED)
     if running is None:
         return

@@ -16,6 +16,7 @@ class WaveKind(StrEnum):
 
     MERGE = "merge"
     RESUBMIT = "resubmit"
+    SEND = "send"
     SUBMIT = "submit"
 
 

@@ -41,6 +41,10 @@ class SharedSpool(Spool):
         # A name that can be decoded, without characters that are special for a file system.
         self.root = self._workbenches / quote(owner, safe="")
 
+    def local(self, relative: str) -> Path:
+        """Return the path of a file of this machine, in its local spool: a later process finds it there. Raises ``SpoolError``."""
+        return self._before.path(relative)
+
     def publish(self, part: Path, final: Path) -> None:
         """Put a finished file at the URL, and delete it from the workbench. Raises ``SpoolError``."""
         self._remote.put(part, final.relative_to(self.root).as_posix())

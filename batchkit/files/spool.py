@@ -102,6 +102,10 @@ class Spool:
             make_private_folder(path.parent)
         return path
 
+    def local(self, relative: str) -> Path:
+        """Return the path of a file that only this machine has and keeps until ``clean``; create its folder. Raises ``SpoolError``."""
+        return self.path(relative)
+
     def publish(self, part: Path, final: Path) -> None:
         """Rename a finished temporary file; from then on it is never changed."""
         with disk_errors("write", final):

@@ -44,6 +44,7 @@ _UNANSWERED = {
     OutcomeKind.EXPIRED: LineOutcome(
         OutcomeKind.EXPIRED, None, "batch_expired", "the completion window ran out before this request was executed"
     ),
+    OutcomeKind.UNSENT: LineOutcome(OutcomeKind.UNSENT, None, "unsent", "it was not sent before the work stopped"),
     OutcomeKind.CANCELLED: LineOutcome(OutcomeKind.CANCELLED, None, "batch_cancelled", "the batch was cancelled"),
 }
 
@@ -292,21 +293,23 @@ class AnswerReader:
             answers.succeeded += 1
         else:
             answers.states.append((seq, verdict.state.value, verdict.attempts, verdict.expiries))
-            answers.attempts.append(
-                AttemptRow(
-                    shard_id=self._shard.id,
-                    seq=seq,
-                    workload_id=self._shard.workload_id,
-                    attempt=self._shard_requests.attempts[index],
-                    kind=outcome.kind.value,
-                    status_code=outcome.status_code,
-                    error_code=outcome.code,
-                    error_message=message,
-                    prompt_tokens=facts.prompt_tokens,
-                    completion_tokens=facts.completion_tokens,
+            if outcome.kind is not OutcomeKind.UNSENT:
+                answers.attempts.append(
+                    AttemptRow(
+                        shard_id=self._shard.id,
+                        seq=seq,
+                        workload_id=self._shard.workload_id,
+                        attempt=self._shard_requests.attempts[index],
+                        kind=outcome.kind.value,
+                        status_code=outcome.status_code,
+                        error_code=outcome.code,
+                        error_message=message,
+                        prompt_tokens=facts.prompt_tokens,
+                        completion_tokens=facts.completion_tokens,
+                    )
                 )
-            )
-            answers.expired += verdict.expiries - self._shard_requests.expiries[index]
+            if outcome.kind is not OutcomeKind.IN_DOUBT:
+                answers.expired += verdict.expiries - self._shard_requests.expiries[index]
             answers.failed += verdict.state is RequestState.FAILED
             answers.cancelled += verdict.state is RequestState.CANCELLED
             answers.again += verdict.state is RequestState.PENDING

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchkit.files.spool import Spool
     from batchkit.models import WorkloadId
     from batchkit.provider.base import Provider
+    from batchkit.sending.lane import SyncLane
     from batchkit.store.engine import Store
 
 
@@ -32,6 +33,10 @@ class Timing:
     capacity_wait_seconds: float
 
 
+def _no_lane() -> SyncLane:
+    raise RuntimeError("this context sends nothing")
+
+
 @dataclass(frozen=True, slots=True)
 class StepContext:
     """The dependencies and settings of the steps.
@@ -39,7 +44,7 @@ class StepContext:
     ``owner`` holds the leases, ``clock`` returns Unix seconds, ``transfers`` is a number of threads. ``stopping`` is set when the
     command is to end: a step then ends when the work that it has begun is done. ``probes``, ``failures``, ``fetches`` and ``uploads``
     are kept by this process between passes (see ``memory``). ``merged`` is called at the end of each transaction that may finish the
-    workload, and raises nothing.
+    workload, and raises nothing. ``lane`` returns the sync lane of this process.
     """
 
     store: Store
@@ -51,6 +56,7 @@ class StepContext:
     transfers: int
     stopping: Event = field(default_factory=Event)
     merged: Callable[[Connection, WorkloadId], None] = lambda _connection, _workload_id: None
+    lane: Callable[[], SyncLane] = _no_lane
     probes: ProbeMemory = field(default_factory=ProbeMemory)
     failures: FailureMemory = field(default_factory=FailureMemory)
     fetches: BackgroundCalls[Any] = field(init=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchkit import preflight
 from batchkit.errors import StateConflict
-from batchkit.models import Destination
+from batchkit.models import Destination, Lane
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import shards, workloads
 from batchkit.store.bulk import bulk_for
@@ -30,7 +30,13 @@ _DIGESTS_PER_COMMIT = 100_000
 
 
 def cut_shards(
-    context: StepContext, workload: Workload, check: InputCheck, disk: DiskThread, reuse: SplitReuse | None = None
+    context: StepContext,
+    workload: Workload,
+    check: InputCheck,
+    disk: DiskThread,
+    reuse: SplitReuse | None = None,
+    *,
+    lane: Lane = Lane.BATCH,
 ) -> None:
     """Write the requests to shard files and insert both; one shard per destination is open, because a batch has one.
 
@@ -49,6 +55,7 @@ def cut_shards(
                 destination=destination,
                 window=workload.window,
                 max_lines=workload.shard_lines,
+                lane=lane,
                 disk=disk,
             )
         return open_shards[destination]

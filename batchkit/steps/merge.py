@@ -11,9 +11,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit.answers.rules import check_for
-from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, StateConflict
+from batchkit import models
+from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, SpoolError, StateConflict
 from batchkit.files.spool import sha256_of
-from batchkit.models import IMPORTED, BatchStatus, Download, FileId, OutcomeKind, ShardState
+from batchkit.models import (
+    IMPORTED,
+    SENT,
+    Batch,
+    BatchId,
+    BatchStatus,
+    Download,
+    FileId,
+    Lane,
+    OutcomeKind,
+    ShardState,
+)
+from batchkit.sending.journal import IN_DOUBT_CODE, NO_ANSWER_CODE
 from batchkit.sharding import smaller_shard
 from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
@@ -31,10 +44,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Batch, OutputLine, Shard, ShardId, Workload, WorkloadId
+    from batchkit.lifecycle import LineCodes
+    from batchkit.models import OutputLine, Shard, ShardId, Workload, WorkloadId
     from batchkit.sharding import Windows
     from batchkit.steps.context import StepContext
 
+#: The statuses of answers that no provider is asked for.
+_WITHOUT_PROVIDER = (IMPORTED, SENT)
+_DOUBTFUL = {IN_DOUBT_CODE: OutcomeKind.IN_DOUBT, NO_ANSWER_CODE: OutcomeKind.NO_ANSWER}
 #: How often a file that seems torn is fetched before its content is accepted.
 _FETCHES = 3
 #: How often a file that should exist is probed, with growing pauses, before it counts as gone. Giving it up means paying for
@@ -126,8 +143,10 @@ def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetc
 def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
     with context.store.read() as connection:
         shard = shards.get(connection, shard_id)
-        if shard.state is not ShardState.ENDED or shard.batch_id is None:
+        if shard.state is not ShardState.ENDED or (shard.batch_id is None and shard.lane is Lane.BATCH):
             raise StateConflict(f"shard {shard.number} is {shard.state}: there is nothing to merge")
+        if shard.batch_id is None:
+            return _sent(context, workload, shard)
         batch = batches.get(connection, shard.batch_id)
     if batch.status == IMPORTED:
         return _Fetched(
@@ -159,6 +178,17 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
         postpone(context, shard, pause_seconds(context))
         note = f"batch {batch.id} cannot be fetched now: {error}"
         return context.outage(error, counts={"postponed": 1}, notes=(note,))
+
+
+def _sent(context: StepContext, workload: Workload, shard: Shard) -> _Fetched | StepReport:
+    """Return the answers of a shard of the sync lane; another machine may have them."""
+    try:
+        path = context.spool.kept(answers_path(workload, shard.key, "output"))
+    except SpoolError as error:
+        postpone(context, shard, pause_seconds(context))
+        return StepReport({"postponed": 1}, (f"the answers of shard {shard.number} are on another machine: {error}",))
+    batch = Batch(BatchId(f"(none: shard {shard.number})"), SENT)
+    return _Fetched(shard, batch, Download(path, path.stat().st_size, sha256_of(path)), None)
 
 
 def hides_a_file(batch: Batch) -> bool:
@@ -208,7 +238,7 @@ def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) ->
     """Merge, and fetch again while the files seem torn."""
     for fetch in range(_FETCHES):
         try:
-            is_last = fetch == _FETCHES - 1 or fetched.batch.status == IMPORTED
+            is_last = fetch == _FETCHES - 1 or fetched.batch.status in _WITHOUT_PROVIDER
             report = _merge_once(context, workload, fetched, accept=is_last)
         except StateConflict:
             step_aside(context, fetched.shard)
@@ -294,7 +324,7 @@ def _read_answers(
         shard=fetched.shard,
         bulk=bulk_for(connection),
         policy=workload.policy,
-        codes=context.provider.dialect.codes,
+        codes=_codes(context, fetched.shard),
         cancelling=workload.cancel_requested_at is not None,
         holding=holding,
         elsewhere=placements.known_ids(connection, fetched.shard) if fetched.shard.is_adopted else (),
@@ -311,6 +341,11 @@ def _read_answers(
     )
 
 
+def _codes(context: StepContext, shard: Shard) -> LineCodes:
+    codes = context.provider.dialect.codes
+    return codes if shard.lane is Lane.BATCH else replace(codes, doubtful=_DOUBTFUL)
+
+
 def _outcome_of_silence(batch: Batch) -> OutcomeKind:
     """Return the outcome of a request that the files of its batch do not mention."""
     match batch.status:
@@ -318,6 +353,8 @@ def _outcome_of_silence(batch: Batch) -> OutcomeKind:
             return OutcomeKind.EXPIRED
         case BatchStatus.CANCELLED:
             return OutcomeKind.CANCELLED
+        case models.SENT:
+            return OutcomeKind.UNSENT
         case _:
             return OutcomeKind.MISSING
 
@@ -330,7 +367,7 @@ def _seems_torn(answers: ShardAnswers, fetched: _Fetched) -> bool:
     if fetched.output is None and fetched.error is None:
         return False
     counts = fetched.batch.counts
-    if fetched.batch.status == IMPORTED:
+    if fetched.batch.status in _WITHOUT_PROVIDER:
         return answers.ends_torn
     if answers.ends_torn or answers.lines < counts.completed + counts.failed:
         return True

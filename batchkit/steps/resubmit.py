@@ -12,6 +12,7 @@ from batchkit.answers.rules import load_rules
 from batchkit.errors import SpoolError, StateConflict
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
+from batchkit.models import LaneChoice
 from batchkit.steps.context import StepReport
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import events, requests, shards, workloads
@@ -31,6 +32,8 @@ _OPEN_FILES = 64
 _PIECE_BYTES = 1 << 22
 #: A commit waits for the disk, however little it writes.
 _LINES_PER_COMMIT = 50_000
+#: On the sync lane a small shard costs nothing, and its requests need not wait for others.
+_SYNC_LINGER_SECONDS = 5.0
 
 
 def reopen(connection: Connection, workload: Workload, *, failed: bool, at: float) -> int:
@@ -61,7 +64,10 @@ def next_due(connection: Connection, context: StepContext, workload_id: Workload
     if requests.pending_count(connection, workload_id, at_most=workload.shard_lines) >= workload.shard_lines:
         return earliest
     last = shards.last_merged_at(connection, workload_id) or 0.0
-    return max(earliest, last + context.timing.resubmit_linger_seconds)
+    linger_seconds = context.timing.resubmit_linger_seconds
+    if workload.lane is LaneChoice.SYNC:
+        linger_seconds = min(linger_seconds, _SYNC_LINGER_SECONDS)
+    return max(earliest, last + linger_seconds)
 
 
 def is_due(context: StepContext, workload_id: WorkloadId) -> bool:
@@ -135,6 +141,7 @@ def _make_shards(
                 window=group.window,
                 max_lines=max(group.lines, 1),
                 waits=group.waits,
+                lane=group.lane,
             )
             made.append(shard)
             # As many requests as fit.

@@ -13,6 +13,7 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from batchkit.files.spool import disk_error, disk_errors, part_of
+from batchkit.models import Lane
 from batchkit.store import shards
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class ShardFile:
         window: str,
         max_lines: int,
         waits: int = 0,
+        lane: Lane = Lane.BATCH,
         disk: DiskThread | None = None,
     ) -> None:
         self._spool = spool
@@ -78,6 +80,7 @@ class ShardFile:
         self.window = window
         self.max_lines = max_lines
         self._waits = waits
+        self._lane = lane
         self.key = uuid.uuid4().hex
         self.relative_path = f"{workload.directory}/shards/{self.key}.jsonl"
         self.seqs: list[int] = []
@@ -161,6 +164,7 @@ class ShardFile:
             next_lines=self.max_lines,
             next_window=self.window,
             waits=self._waits,
+            lane=self._lane,
             at=at,
         )
 

@@ -15,7 +15,8 @@ from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
 from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
-from batchkit.models import RetryPolicy, ReuseMode
+from batchkit.models import Lane, LaneChoice, RetryPolicy, ReuseMode
+from batchkit.sharding import SMALL_REQUESTS, SYNC_SHARD_LINES
 from batchkit.steps import unfinished
 from batchkit.steps.cutting import cut_shards
 from batchkit.steps.disk_thread import DiskThread
@@ -44,6 +45,9 @@ class SplitOptions:
     start at 1. ``source`` describes what the requests were made of (default: the input's files), ``answer_rules``,
     ``recipe`` and ``skipped_rows`` are those of the workload (see ``Workload``). ``reuse`` is what the user asked for; without it
     ``default_reuse`` counts. Answers are reused within the same ``reuse_scope`` only.
+
+    ``lane`` says how the requests travel; ``auto`` sends an input of up to ``small`` requests one by one. ``tiers`` are those of the
+    workload; ``on_doubt`` is ``resend`` or ``fail``: what becomes of a request that may have been paid for without an answer.
     """
 
     window: str | None = None
@@ -59,6 +63,10 @@ class SplitOptions:
     reuse: ReuseMode | None = None
     default_reuse: ReuseMode = ReuseMode.OFF
     reuse_scope: str = ""
+    lane: LaneChoice | None = None
+    small: int | None = None
+    tiers: str | None = None
+    on_doubt: str | None = None
 
     @property
     def reuse_mode(self) -> ReuseMode:
@@ -77,17 +85,33 @@ class SplitDefaults:
     max_attempts: int
     max_expiries: int
     dialect: Dialect
+    lane: LaneChoice = LaneChoice.BATCH
+    small: int = SMALL_REQUESTS
 
     def policy(self, options: SplitOptions) -> RetryPolicy:
         """Return how often requests may be sent."""
         return RetryPolicy(
             max_attempts=options.max_attempts or self.max_attempts,
             max_expiries=options.max_expiries or self.max_expiries,
+            resends_doubts=options.on_doubt != "fail",
         )
+
+    def lane_of(self, paths: Sequence[Path], options: SplitOptions) -> Lane:
+        """Return the lane of the shards of an input."""
+        match options.lane or self.lane:
+            case LaneChoice.AUTO:
+                small = self.small if options.small is None else options.small
+                return Lane.SYNC if sources.estimate_lines(paths) <= small else Lane.BATCH
+            case LaneChoice.SYNC:
+                return Lane.SYNC
+            case LaneChoice.BATCH:
+                return Lane.BATCH
 
 
 def shard_lines_of(paths: Sequence[Path], options: SplitOptions, defaults: SplitDefaults) -> int:
     """Return the number of requests a shard has at most: what was asked for, or what suits the size of the input."""
+    if defaults.lane_of(paths, options) is Lane.SYNC:
+        return options.shard_lines or SYNC_SHARD_LINES
     given = options.shard_lines or defaults.shard_lines
     return given or defaults.dialect.limits.default_lines(sources.estimate_lines(paths))
 
@@ -121,12 +145,13 @@ def split(
     if workload is None:
         return None
     digest = hashlib.sha256()
+    lane = defaults.lane_of(paths, options)
     rules = defaults.dialect.rules
     check = InputCheck(paths, rules=rules, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
     reuse = _reuse_of(context, workload, options)
     try:
         with DiskThread() as disk:
-            cut_shards(context, workload, check, disk, reuse)
+            cut_shards(context, workload, check, disk, reuse, lane=lane)
         accept(check.models)
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
@@ -211,11 +236,18 @@ def change_policies(store: Store, workload: Workload, options: SplitOptions) -> 
             f"workload {workload.name!r} was prepared with {_option_of(workload.reuse)}, and its requests are cut",
             hint=f"leave out {_option_of(options.reuse)}, or choose another --name",
         )
+    if options.lane is not None and options.lane is not workload.lane:
+        raise WorkloadConflict(
+            f"workload {workload.name!r} was begun with --lane {workload.lane}",
+            hint="leave out --lane, or choose another --name",
+        )
     given = {
         "max_completion_window": options.max_window,
         "max_attempts": options.max_attempts,
         "max_expiries": options.max_expiries,
         "answer_rules": options.answer_rules,
+        "tiers": options.tiers,
+        "resends_doubts": None if options.on_doubt is None else options.on_doubt != "fail",
     }
     changed = {column: value for column, value in given.items() if value is not None}
     with store.write() as connection:
@@ -259,6 +291,8 @@ def _begin(
             recipe=options.recipe,
             skipped_rows=options.skipped_rows,
             reuse_mode=None if reuse is ReuseMode.OFF else reuse.value,
+            lane=options.lane or defaults.lane,
+            tiers=options.tiers,
         )
 
     return unfinished.begin(context, name, add)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import and_, bindparam, delete, exists, func, not_, or_, select, update
 
 from batchkit.lifecycle import UNEXECUTED
-from batchkit.models import Destination, OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
+from batchkit.models import Destination, Lane, OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import reuse
 from batchkit.store.driver import rows_of
 from batchkit.store.rows import columns_for
@@ -54,8 +54,9 @@ class PendingRequest(NamedTuple):
 
 
 class ResubmitGroup(NamedTuple):
-    """Pending requests that are sent with the same size and window; ``shard_ids`` are their last shards."""
+    """Pending requests that are sent in the same way, with the same size and window; ``shard_ids`` are their last shards."""
 
+    lane: Lane
     destination: Destination
     lines: int
     window: str
@@ -237,6 +238,7 @@ def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: flo
     shard_ids = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
     query = (
         select(
+            shards.c.lane,
             shards.c.endpoint,
             shards.c.model,
             shards.c.next_lines,
@@ -250,6 +252,7 @@ def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: flo
             shards.c.state.in_([ShardState.MERGED.value, ShardState.WITHDRAWN.value]),
         )
         .order_by(
+            shards.c.lane,
             shards.c.endpoint,
             shards.c.model,
             shards.c.next_completion_window,
@@ -258,9 +261,10 @@ def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: flo
             shards.c.id,
         )
     )
-    groups: dict[tuple[Destination, int, str, int], list[ShardId]] = {}
-    for endpoint, model, lines, window, waits, shard_id in connection.execute(query):
-        groups.setdefault((Destination(endpoint, model), lines, window, waits), []).append(shard_id)
+    groups: dict[tuple[Lane, Destination, int, str, int], list[ShardId]] = {}
+    for lane, endpoint, model, lines, window, waits, shard_id in connection.execute(query):
+        terms = (Lane(lane), Destination(endpoint, model), lines, window, waits)
+        groups.setdefault(terms, []).append(shard_id)
     return [ResubmitGroup(*terms, tuple(shard_ids)) for terms, shard_ids in groups.items()]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Integer, and_, bindparam, exists, func, or_, select, update
 
-from batchkit.models import Shard, ShardId, ShardState, WorkloadId
+from batchkit.models import Lane, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store.shards import COLUMNS, read_row
 from batchkit.store.tables import shards, workloads
 
@@ -26,6 +26,7 @@ def _claimable() -> ColumnElement[bool]:
         exists().where(workloads.c.id == workload_id, workloads.c.request_count.is_not(None)),
         shards.c.workload_id == workload_id,
         shards.c.state.in_(bindparam("states", expanding=True)),
+        shards.c.lane.in_(bindparam("lanes", expanding=True)),
         shards.c.not_before <= now,
         or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == bindparam("owner")),
     )
@@ -66,8 +67,9 @@ def claim(
     now: float,
     lease_seconds: float,
     limit: int,
+    lanes: Sequence[Lane] = tuple(Lane),
 ) -> list[Shard]:
-    """Claim up to ``limit`` due shards that are not held; return them by number.
+    """Claim up to ``limit`` due shards of some lanes that are not held; return them by number.
 
     Shards that were not postponed come first, then those whose pause ended first: shards that are postponed again and again do not
     keep the others waiting. A lease that ran out is taken over. No shard of an incompletely split workload is claimed.
@@ -75,6 +77,7 @@ def claim(
     bound = {
         "the_workload": workload_id,
         "states": [state.value],
+        "lanes": [lane.value for lane in lanes],
         "now": now,
         "owner": owner,
         "until": now + lease_seconds,
@@ -93,9 +96,16 @@ def count_claimable(
     owner: str,
     now: float,
     at_most: int,
+    lanes: Sequence[Lane] = tuple(Lane),
 ) -> int:
     """Count the shards that ``claim`` could take, but no further than ``at_most``."""
-    bound = {"the_workload": workload_id, "states": [state.value for state in states], "now": now, "owner": owner}
+    bound = {
+        "the_workload": workload_id,
+        "states": [state.value for state in states],
+        "lanes": [lane.value for lane in lanes],
+        "now": now,
+        "owner": owner,
+    }
     return int(connection.execute(_COUNT_CLAIMABLE, {**bound, "most": at_most}).scalar_one())
 
 
@@ -194,6 +204,16 @@ def end_impossible_waits(connection: Connection, workload_id: WorkloadId, *, now
         return
     for statement in _END_IMPOSSIBLE:
         connection.execute(statement, bound)
+
+
+def held_until(connection: Connection, shard_ids: Sequence[ShardId], *, owner: str) -> dict[ShardId, float]:
+    """Return the ends (Unix seconds) of the leases that the owner has on some shards, by number; others are left out."""
+    query = (
+        select(shards.c.id, shards.c.lease_until)
+        .where(shards.c.id.in_(shard_ids), shards.c.lease_owner == owner)
+        .order_by(shards.c.number)
+    )
+    return {ShardId(row.id): float(row.lease_until) for row in connection.execute(query)}
 
 
 def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -> None:

@@ -9,12 +9,12 @@ from sqlalchemy import Integer, and_, bindparam, case, func, insert, or_, select
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
-from batchkit.models import BatchStatus, Destination, Shard, ShardId, ShardState, WorkloadId
+from batchkit.models import BatchStatus, Destination, Lane, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
 from batchkit.store.tables import batches, shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
@@ -24,10 +24,14 @@ _RENAMED = {"window": "completion_window", "next_window": "next_completion_windo
 #: The columns that a ``Shard`` is read from, in the order of its fields.
 COLUMNS = tuple(shards.c[_RENAMED.get(field.name, field.name)].label(field.name) for field in fields(Shard))
 
+#: The place of the lane among the columns after the state.
+_LANE = [field.name for field in fields(Shard)].index("lane") - 4
+
 
 def read_row(row: Sequence[Any]) -> Shard:
     """Return the shard that ``COLUMNS`` describe."""
     shard_id, workload_id, number, state, *others = row
+    others[_LANE] = Lane(others[_LANE])
     return Shard(shard_id, workload_id, number, ShardState(state), *others)
 
 
@@ -52,6 +56,7 @@ def add(
     next_window: str,
     waits: int,
     at: float,
+    lane: Lane = Lane.BATCH,
 ) -> ShardId:
     """Insert a planned shard and its event."""
     values = {
@@ -71,6 +76,7 @@ def add(
         "next_lines": next_lines,
         "next_completion_window": next_window,
         "waits": waits,
+        "lane": lane.value,
     }
     shard_id: ShardId = connection.execute(_ADD, values).scalar_one()
     events.record(connection, workload_id, "(none) -> planned", at=at, shard_id=shard_id)
@@ -142,6 +148,18 @@ def set_values(connection: Connection, shard: Shard, *, owner: str, **values: An
     bound = {"own_id": shard.id, "own_state": shard.state.value, "holder": owner}
     if connection.execute(_HELD, {**bound, **values}).rowcount != 1:
         raise StateConflict(f"shard {shard.number} is no longer ours")
+
+
+_SET_ANSWERED = _HELD.values(answered=bindparam("so_many"))
+
+
+def set_answered(connection: Connection, answered: Mapping[ShardId, int], *, owner: str) -> None:
+    """Store how many requests of shards that are being sent have an answer; shards that the owner lost stay as they are."""
+    rows = [
+        {"own_id": shard_id, "own_state": ShardState.SENDING.value, "holder": owner, "so_many": count}
+        for shard_id, count in sorted(answered.items())
+    ]
+    connection.execute(_SET_ANSWERED, rows)
 
 
 def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
@@ -229,12 +247,17 @@ _ANY_IN_STATES = (
     .where(shards.c.workload_id == bindparam("workload_id"), shards.c.state.in_(bindparam("states", expanding=True)))
     .limit(1)
 )
+_ANY_OF_LANE = _ANY_IN_STATES.where(shards.c.lane == bindparam("lane"))
 
 
-def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[ShardState]) -> bool:
-    """Return whether the workload has a shard in one of the given states."""
-    bound = {"workload_id": workload_id, "states": [state.value for state in states]}
-    return connection.execute(_ANY_IN_STATES, bound).first() is not None
+def has_any(
+    connection: Connection, workload_id: WorkloadId, states: Iterable[ShardState], *, lane: Lane | None = None
+) -> bool:
+    """Return whether the workload has a shard in one of the given states, in a lane or (None) any."""
+    bound: dict[str, Any] = {"workload_id": workload_id, "states": [state.value for state in states]}
+    if lane is None:
+        return connection.execute(_ANY_IN_STATES, bound).first() is not None
+    return connection.execute(_ANY_OF_LANE, {**bound, "lane": lane.value}).first() is not None
 
 
 _NEXT_DUE = select(func.min(shards.c.not_before)).where(

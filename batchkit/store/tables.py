@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     false,
     text,
+    true,
 )
 
 from batchkit.models import RequestState, ShardState
@@ -75,6 +76,9 @@ workloads = Table(
     Column("provider", Text, nullable=False, server_default=text("'groq'")),
     Column("adopted_at", Float),
     Column("holds", Boolean, nullable=False, server_default=false()),
+    Column("lane", Text, nullable=False, server_default=text("'batch'")),
+    Column("tiers", Text),
+    Column("resends_doubts", Boolean, nullable=False, server_default=true()),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
@@ -119,11 +123,13 @@ shards = Table(
     Column("model", Text),
     Column("is_adopted", Boolean, nullable=False, server_default=false()),
     Column("id_prefix", Text),
+    Column("lane", Text, nullable=False, server_default=text("'batch'")),
+    Column("answered", Integer, nullable=False, server_default=text("0")),
     CheckConstraint(_one_of("state", ShardState), name="state"),
     # Of an adopted batch the file may be unknown, and all of its requests may be in other batches, too.
     CheckConstraint(
         _implies(
-            (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING),
+            (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.SENDING),
             "line_count > 0 AND path IS NOT NULL AND sha256 IS NOT NULL",
         ),
         name="not_empty",
@@ -133,7 +139,8 @@ shards = Table(
     ),
     CheckConstraint(_implies((ShardState.SUBMITTING,), "submitting_since IS NOT NULL"), name="has_intent"),
     CheckConstraint(
-        _implies((ShardState.SUBMITTED, ShardState.ENDED, ShardState.MERGED), "batch_id IS NOT NULL"),
+        # The sync lane has no batches.
+        _implies((ShardState.SUBMITTED, ShardState.ENDED, ShardState.MERGED), "batch_id IS NOT NULL OR lane = 'sync'"),
         name="has_batch",
     ),
     Index(None, "workload_id", "number", unique=True),

@@ -25,8 +25,8 @@ class OpenShards(NamedTuple):
     """The shards of one open state. Times are Unix seconds, ``expires_at`` by the provider's clock.
 
     ``done`` counts requests that the provider reports as done; of batches that ended other than completed it counts only the
-    successful ones, because failed ones include expired ones. ``refused`` shards were refused and wait until ``refused_until`` at
-    the earliest. ``since`` is the oldest intent of shards in ``submitting``, the submission of the oldest batch of submitted ones,
+    successful ones, because failed ones include expired ones. Of the sync lane it counts the lines of the journals. ``refused`` shards were refused and wait until ``refused_until`` at
+    the earliest. ``since`` is the oldest intent of shards in ``submitting`` and ``sending``, the submission of the oldest batch of submitted ones,
     and the first observed end of ended ones; else None. ``expires_at`` is the end of the last window. ``missing`` counts batches
     that the provider does not know now. ``news_at`` is when a change of a batch was last read.
     """
@@ -55,7 +55,10 @@ def _open_shards() -> Select[Any]:
     is_refused = and_(shards.c.state.in_([ShardState.PLANNED.value, ShardState.UPLOADED.value]), shards.c.refusals > 0)
     ended_early = batches.c.status.in_(sorted({*TERMINAL_STATUSES} - {BatchStatus.COMPLETED}))
     since = case(
-        (shards.c.state == ShardState.SUBMITTING.value, shards.c.submitting_since),
+        (
+            shards.c.state.in_([ShardState.SUBMITTING.value, ShardState.SENDING.value]),
+            shards.c.submitting_since,
+        ),
         # By our own clock if known: an adopted batch has only the provider's time.
         (shards.c.state == ShardState.SUBMITTED.value, func.coalesce(shards.c.submitting_since, batches.c.created_at)),
         (shards.c.state == ShardState.ENDED.value, batches.c.seen_at),
@@ -66,7 +69,7 @@ def _open_shards() -> Select[Any]:
             shards.c.state,
             func.count().label("shard_count"),
             func.sum(shards.c.line_count).label("requests"),
-            func.coalesce(func.sum(done), 0).label("done"),
+            (func.coalesce(func.sum(done), 0) + func.sum(shards.c.answered)).label("done"),
             func.sum(case((is_refused, 1), else_=0)).label("refused"),
             func.sum(case((is_refused, shards.c.line_count), else_=0)).label("refused_requests"),
             func.min(case((is_refused, shards.c.not_before))).label("refused_until"),

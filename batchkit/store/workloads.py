@@ -11,6 +11,7 @@ from batchkit.errors import UnknownWorkload
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import (
     FailureReason,
+    LaneChoice,
     RequestCountsByState,
     RequestState,
     RetryPolicy,
@@ -58,7 +59,9 @@ def _workload(row: Any) -> Workload:
         max_window=row.max_completion_window,
         shard_lines=row.shard_lines,
         shard_bytes=row.shard_bytes,
-        policy=RetryPolicy(max_attempts=row.max_attempts, max_expiries=row.max_expiries),
+        policy=RetryPolicy(
+            max_attempts=row.max_attempts, max_expiries=row.max_expiries, resends_doubts=row.resends_doubts
+        ),
         credential=row.credential,
         cancel_requested_at=row.cancel_requested_at,
         provider=row.provider,
@@ -75,6 +78,8 @@ def _workload(row: Any) -> Workload:
         lease_until=row.lease_until,
         adopted_at=row.adopted_at,
         holds=row.holds,
+        lane=LaneChoice(row.lane),
+        tiers=row.tiers,
     )
 
 
@@ -96,6 +101,8 @@ def add(
     skipped_rows: int = 0,
     reuse_mode: str | None = None,
     is_adopted: bool = False,
+    lane: LaneChoice = LaneChoice.BATCH,
+    tiers: str | None = None,
 ) -> bool:
     """Insert a workload unless the name is taken; return whether it was inserted. One that ``is_adopted`` holds."""
     values = {
@@ -116,6 +123,9 @@ def add(
         "reuse": reuse_mode,
         "adopted_at": at if is_adopted else None,
         "holds": is_adopted,
+        "lane": lane.value,
+        "tiers": tiers,
+        "resends_doubts": policy.resends_doubts,
     }
     try:
         with connection.begin_nested():

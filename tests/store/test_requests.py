@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from batchkit.models import Destination, RequestState, ShardId, ShardState
+from batchkit.models import Destination, Lane, RequestState, ShardId, ShardState
 from batchkit.store import requests, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.requests import PendingRequest, ResubmitGroup, ShardRequest
@@ -219,11 +219,11 @@ def test_resubmission_is_grouped_by_settings(store):
         groups = requests.resubmit_groups(connection, workload.id, now=NOW)
         assert groups == requests.resubmit_groups(connection, workload.id, now=NOW)
     assert groups == [
-        ResubmitGroup(Destination(AUDIO), 1_000, "24h", 0, (audio.id,)),
-        ResubmitGroup(Destination(CHAT), 100, "24h", 0, (small.id,)),
-        ResubmitGroup(Destination(CHAT), 1_000, "24h", 0, (plain[0].id, plain[1].id)),
-        ResubmitGroup(Destination(CHAT), 1_000, "24h", 2, (waiting.id,)),
-        ResubmitGroup(Destination(CHAT), 1_000, "48h", 0, (late.id,)),
+        ResubmitGroup(Lane.BATCH, Destination(AUDIO), 1_000, "24h", 0, (audio.id,)),
+        ResubmitGroup(Lane.BATCH, Destination(CHAT), 100, "24h", 0, (small.id,)),
+        ResubmitGroup(Lane.BATCH, Destination(CHAT), 1_000, "24h", 0, (plain[0].id, plain[1].id)),
+        ResubmitGroup(Lane.BATCH, Destination(CHAT), 1_000, "24h", 2, (waiting.id,)),
+        ResubmitGroup(Lane.BATCH, Destination(CHAT), 1_000, "48h", 0, (late.id,)),
     ]
 
 

@@ -25,6 +25,7 @@ DEMANDED: dict[ShardState, dict[str, Any]] = {
     ShardState.UPLOADED: {"input_file_id": "file-x"},
     ShardState.SUBMITTING: {"submitting_since": NOW},
     ShardState.SUBMITTED: {"batch_id": "batch-x"},
+    ShardState.SENDING: {"lane": "sync"},
 }
 
 

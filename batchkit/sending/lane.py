@@ -1,0 +1,445 @@
+"""The sync lane of one process: it sends the requests of its shards one by one, in threads, as the limits allow.
+
+A dispatcher admits requests, a thread each makes the calls, and one thread writes the journals. A request leaves its place in the
+window when its answer is on the disk. Calls are not repeated here: what was not executed waits for its next turn, and everything
+else is a line of the journal, which the merge decides.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Raw, Struct
+
+from batchkit.errors import BatchkitError, SpoolError
+from batchkit.files import jsonl
+from batchkit.files.spool import disk_errors
+from batchkit.provider.call_reply import CallEnd
+from batchkit.provider.call_verdicts import CallJudgement, CallVerdict
+from batchkit.sending.estimate import estimate
+from batchkit.sending.gates import GateKey
+from batchkit.sending.journal import (
+    NO_ANSWER_CODE,
+    TOO_LARGE_CODE,
+    Journal,
+    JournalWriter,
+    answer_line,
+    error_line,
+)
+from batchkit.sending.reservations import Amounts, Reservation
+from batchkit.sending.threads import WorkerThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from batchkit.models import ShardId, WorkloadId
+    from batchkit.provider.call_reply import CallReply
+    from batchkit.provider.calls import CallClient
+    from batchkit.sending.gates import Gates, Parked
+
+#: A server error is an answer, but often passes: the request gets this many turns before its attempt has failed.
+_TURNS_AFTER_SERVER_ERRORS: Final = 3
+#: The dispatcher asks again after this long even if nobody told it that something changed.
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+
+
+class _RequestLine(Struct, gc=False):
+    custom_id: str
+    url: str
+    body: Raw
+
+
+_read_line: Final = jsonl.typed_reader(_RequestLine)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A request that waits for its turn, or is being sent."""
+
+    shard: LaneShard
+    custom_id: str
+    key: GateKey
+    amounts: Amounts
+    offset: int
+    length: int
+    turns: int = 0
+    reservation: Reservation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reservation = Reservation(self.amounts)
+
+
+@dataclass(slots=True, eq=False)
+class LaneShard:
+    """A shard in the lane. ``valid_until`` (Unix seconds) is the end of its lease as last read: nothing is sent after it."""
+
+    id: ShardId
+    workload_id: WorkloadId
+    path: Path
+    journal: Journal
+    tiers: tuple[str, ...]
+    valid_until: float
+    descriptor: int = -1
+    waiting: int = 0
+    in_flight: int = 0
+    answered: int = 0
+    is_halted: bool = False
+    error: BatchkitError | None = field(default=None, repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more of it will be sent or answered."""
+        return self.in_flight == 0 and (self.waiting == 0 or self.is_halted)
+
+
+class SyncLane:
+    """Sends requests; one for a process, used by any number of workloads. ``clock`` returns Unix seconds.
+
+    ``judge`` says what a reply means, and ``refused`` makes the error of a refusal that is about the account or the settings: with it
+    all shards are halted.
+    """
+
+    def __init__(
+        self,
+        client: CallClient,
+        gates: Gates,
+        *,
+        clock: Callable[[], float],
+        judge: Callable[[CallReply], CallJudgement],
+        refused: Callable[[CallJudgement], BatchkitError],
+    ) -> None:
+        self._client = client
+        self._gates = gates
+        self._clock = clock
+        self._judge = judge
+        self._refused = refused
+        self._writer = JournalWriter()
+        self._threads = WorkerThreads(name="batchkit-call")
+        self._changed = threading.Condition()
+        self._queues: dict[GateKey, deque[_Call]] = {}
+        self._shards: dict[ShardId, LaneShard] = {}
+        self._is_closed = False
+        self._dispatcher = threading.Thread(target=self._dispatch, name="batchkit-lane", daemon=True)
+        self._dispatcher.start()
+
+    # What steps ask
+
+    def holds(self, shard_id: ShardId) -> bool:
+        """Return whether the lane sends this shard."""
+        return shard_id in self._shards
+
+    def begin(self, shard: LaneShard) -> None:
+        """Take a shard whose file is at ``shard.path``. Raises ``SpoolError``."""
+        calls = self._calls_of(shard)
+        with disk_errors("read", shard.path):
+            shard.descriptor = os.open(shard.path, os.O_RDONLY)
+        with self._changed:
+            shard.waiting = len(calls)
+            self._shards[shard.id] = shard
+            for call in calls:
+                self._queues.setdefault(call.key, deque()).append(call)
+            self._changed.notify_all()
+
+    def extend(self, shard_id: ShardId, valid_until: float) -> None:
+        """Note that the lease of a shard holds until then."""
+        with self._changed:
+            self._shards[shard_id].valid_until = valid_until
+            self._changed.notify_all()
+
+    def halt(self, shard_ids: Sequence[ShardId], error: BatchkitError | None = None) -> None:
+        """Send nothing more of some shards; calls under way end."""
+        with self._changed:
+            for shard_id in shard_ids:
+                if (shard := self._shards.get(shard_id)) is not None:
+                    shard.is_halted = True
+                    shard.error = shard.error or error
+            self._changed.notify_all()
+
+    def of_workload(self, workload_id: WorkloadId) -> list[LaneShard]:
+        """Return the shards of a workload that are in the lane."""
+        with self._changed:
+            return [shard for shard in self._shards.values() if shard.workload_id == workload_id]
+
+    def wait(self, workload_id: WorkloadId, seconds: float, *, stopping: threading.Event) -> None:
+        """Wait until a shard of the workload is over, for at most so many seconds."""
+        ends_at = time.monotonic() + seconds
+        with self._changed:
+            while (left := ends_at - time.monotonic()) > 0 and not stopping.is_set():
+                mine = [shard for shard in self._shards.values() if shard.workload_id == workload_id]
+                if not mine or any(shard.is_over for shard in mine):
+                    return
+                self._changed.wait(min(left, 0.2))
+
+    def wait_over(self, shard_id: ShardId, seconds: float) -> None:
+        """Wait until a shard is over, for at most so many seconds."""
+        ends_at = time.monotonic() + seconds
+        with self._changed:
+            while not self._shards[shard_id].is_over and (left := ends_at - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def release(self, shard_id: ShardId) -> None:
+        """Forget a shard that is over, and close its files."""
+        with self._changed:
+            shard = self._shards.pop(shard_id)
+            shard.is_halted = True
+            for queue in self._queues.values():
+                for call in [call for call in queue if call.shard is shard]:
+                    queue.remove(call)
+        shard.journal.close()
+        with suppress(OSError):
+            os.close(shard.descriptor)
+
+    def room(self, *, shard_lines: int) -> int:
+        """Return how many more shards of this size keep the lane busy."""
+        with self._changed:
+            waiting = sum(shard.waiting for shard in self._shards.values() if not shard.is_halted)
+            in_flight = self._in_flight()
+            wanted = 2 * max(in_flight, shard_lines)
+        return max(-(-(wanted - waiting) // shard_lines), 0)
+
+    def idle_until(self, workload_id: WorkloadId) -> float | None:
+        """Return until when nothing of the workload can be sent (Unix seconds); None while calls are under way or due."""
+        with self._changed:
+            mine = [shard for shard in self._shards.values() if shard.workload_id == workload_id]
+            if not mine or any(shard.in_flight or shard.is_over for shard in mine):
+                return None
+            keys = {queue[0].key for queue in self._queues.values() if queue}
+        parked = {park.key: park.until for park in self._gates.parked(time.monotonic())}
+        if not keys or not keys <= parked.keys():
+            return None
+        return self._clock() + max(min(parked[key] for key in keys) - time.monotonic(), 0.0)
+
+    def parked(self) -> list[Parked]:
+        """Return the models that wait, and why; times are monotonic seconds."""
+        return list(self._gates.parked(time.monotonic()))
+
+    def close(self, grace_seconds: float) -> int:
+        """Send nothing more, and wait so long for calls under way; return how many got no answer. Later calls return 0."""
+        with self._changed:
+            if self._is_closed:
+                return 0
+            self._is_closed = True
+            self._changed.notify_all()
+            ends_at = time.monotonic() + grace_seconds
+            try:
+                while self._in_flight() and (left := ends_at - time.monotonic()) > 0:
+                    self._changed.wait(min(left, 0.2))
+            finally:
+                left_over = self._in_flight()
+        self._client.abort()
+        self._threads.close()
+        self._writer.close()
+        self._client.close()
+        return left_over
+
+    def _in_flight(self) -> int:
+        return sum(shard.in_flight for shard in self._shards.values())
+
+    # The dispatcher
+
+    def _calls_of(self, shard: LaneShard) -> list[_Call]:
+        calls: list[_Call] = []
+        offset = 0
+        with disk_errors("read", shard.path), shard.path.open("rb") as handle:
+            for line in handle:
+                try:
+                    record = jsonl.loads_leniently(line)
+                    custom_id, body = record["custom_id"], record["body"]
+                    amounts = estimate(body, record["url"])
+                except (jsonl.MalformedJson, KeyError, TypeError, AttributeError) as error:
+                    raise SpoolError(
+                        f"{shard.path} has a line that is no request", hint="put BATCHKIT_HOME back as it was"
+                    ) from error
+                model = body.get("model")
+                key = GateKey(model if isinstance(model, str) else "", self._tier_of(body, shard.tiers))
+                calls.append(_Call(shard, custom_id, key, amounts, offset, len(line)))
+                offset += len(line)
+        return calls
+
+    @staticmethod
+    def _tier_of(body: dict[str, object], tiers: tuple[str, ...]) -> str | None:
+        own = body.get("service_tier")
+        return own if isinstance(own, str) else tiers[0] if tiers else None
+
+    def _dispatch(self) -> None:
+        while True:
+            with self._changed:
+                if self._is_closed:
+                    return
+                pause = self._admit_all()
+                if pause > 0:
+                    self._changed.wait(min(pause, _LONGEST_PAUSE_SECONDS))
+
+    def _admit_all(self) -> float:
+        """Start what may be sent now; return for how many seconds nothing more may be."""
+        soonest = float("inf")
+        for key, queue in list(self._queues.items()):
+            while queue:
+                call = queue[0]
+                if call.shard.is_halted:
+                    queue.popleft()
+                    continue
+                if self._clock() >= call.shard.valid_until:
+                    queue.rotate(-1)
+                    soonest = min(soonest, _LONGEST_PAUSE_SECONDS)
+                    break
+                now = time.monotonic()
+                at = self._gates.try_admit(key, call.reservation, now)
+                if at:
+                    soonest = min(soonest, at - now)
+                    break
+                queue.popleft()
+                self._start(call)
+            if not queue:
+                del self._queues[key]
+        return max(soonest, 0.001)
+
+    def _start(self, call: _Call) -> None:
+        shard = call.shard
+        try:
+            # Before the call: after a death the journal names what was under way.
+            shard.journal.sent(call.custom_id, self._clock())
+        except SpoolError as error:
+            self._gates.give_back(call.key, call.reservation, time.monotonic())
+            shard.is_halted, shard.error = True, error
+            return
+        shard.waiting -= 1
+        shard.in_flight += 1
+        self._threads.do(lambda: self._send(call))
+
+    # A call, in its thread
+
+    def _send(self, call: _Call) -> None:
+        try:
+            reply = self._client.call(*self._request_of(call))
+            self._conclude(call, reply)
+        except BaseException as error:  # noqa: BLE001 - the shard ends with it
+            failure = error if isinstance(error, BatchkitError) else SpoolError(f"a call ended unexpectedly: {error!r}")
+            with self._changed:
+                call.shard.is_halted = True
+                call.shard.error = call.shard.error or failure
+            self._leave(call, CallJudgement(verdict=CallVerdict.IN_DOUBT, message=failure.message))
+
+    def _request_of(self, call: _Call) -> tuple[str, bytes]:
+        shard = call.shard
+        with disk_errors("read", shard.path):
+            line = os.pread(shard.descriptor, call.length, call.offset)
+        record = _read_line(line)
+        body = bytes(record.body)
+        if call.key.tier and b'"service_tier"' not in body:
+            body = jsonl.dumps({**jsonl.loads_exactly(body), "service_tier": call.key.tier})
+        return record.url, body
+
+    def _conclude(self, call: _Call, reply: CallReply) -> None:
+        judgement = self._judge(reply)
+        verdict = judgement.verdict
+        if verdict in _NOT_EXECUTED:
+            self._requeue(call, judgement)
+        elif verdict is CallVerdict.SERVER_ERROR and call.turns + 1 < _TURNS_AFTER_SERVER_ERRORS:
+            call.turns += 1
+            self._requeue(call, judgement)
+        elif verdict in _OF_THE_ACCOUNT:
+            error = self._refused(judgement)
+            with self._changed:
+                for shard in self._shards.values():
+                    shard.is_halted = True
+                    shard.error = shard.error or error
+            self._requeue(call, judgement)
+        else:
+            self._write(call, reply, judgement)
+
+    def _write(self, call: _Call, reply: CallReply, judgement: CallJudgement) -> None:
+        used: Amounts | None = None
+        if reply.end is CallEnd.IN_DOUBT:
+            line = error_line(call.custom_id, NO_ANSWER_CODE, reply.message)
+        elif (body := _read(reply.body)) is None:
+            code = NO_ANSWER_CODE if reply.is_success else f"http_{reply.status}"
+            status = None if reply.is_success else reply.status
+            line = error_line(call.custom_id, code, f"{reply.message}, which is not JSON", status=status)
+        elif judgement.verdict is CallVerdict.TOO_LARGE_FOR_LIMIT:
+            line = error_line(call.custom_id, TOO_LARGE_CODE, judgement.message)
+        else:
+            used = _used(body)
+            line = answer_line(call.custom_id, status=reply.status or 0, request_id=reply.request_id, body=reply.body)
+
+        def written(error: SpoolError | None) -> None:
+            with self._changed:
+                shard = call.shard
+                if error is None:
+                    shard.answered += 1
+                else:
+                    shard.is_halted, shard.error = True, shard.error or error
+            self._leave(call, judgement, used)
+
+        self._writer.append(call.shard.journal, line, written)
+
+    def _requeue(self, call: _Call, judgement: CallJudgement) -> None:
+        """Give a request that was not executed its next turn."""
+        try:
+            call.shard.journal.unsent(call.custom_id)
+        except SpoolError as error:
+            with self._changed:
+                call.shard.is_halted, call.shard.error = True, call.shard.error or error
+        # First, so that the next turn has a ticket of its own.
+        self._gates.ended(call.key, call.reservation, judgement, time.monotonic())
+        with self._changed:
+            call.shard.waiting += 1
+            call.shard.in_flight -= 1
+            if not call.shard.is_halted:
+                self._queues.setdefault(call.key, deque()).appendleft(call)
+            self._changed.notify_all()
+
+    def _leave(self, call: _Call, judgement: CallJudgement, used: Amounts | None = None) -> None:
+        """Give back a call's place in the window."""
+        self._gates.ended(call.key, call.reservation, judgement, time.monotonic(), used=used)
+        with self._changed:
+            call.shard.in_flight -= 1
+            self._changed.notify_all()
+
+
+_NOT_EXECUTED: Final = frozenset(
+    {CallVerdict.LIMITED_SHORT, CallVerdict.LIMITED_LONG, CallVerdict.CAPACITY, CallVerdict.NOT_SENT}
+)
+_OF_THE_ACCOUNT: Final = frozenset(
+    {CallVerdict.ACCOUNT, CallVerdict.TIER, CallVerdict.REDIRECT, CallVerdict.WRONG_ADDRESS}
+)
+
+
+class _Usage(Struct, gc=False):
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+
+
+class _Body(Struct, gc=False):
+    usage: _Usage | None = None
+
+
+_read_body: Final = jsonl.typed_reader(_Body)
+
+
+def _read(body: bytes) -> object | None:
+    """Return a JSON body, None for one that is none; of a body of the usual shape, only its usage is read."""
+    try:
+        return _read_body(body)
+    except jsonl.UNREADABLE:
+        pass
+    try:
+        value: object = jsonl.loads_leniently(body)
+    except jsonl.MalformedJson:
+        return None
+    return () if value is None else value
+
+
+def _used(body: object) -> Amounts | None:
+    """Return what an answer says that it used; None when it says nothing."""
+    usage = body.usage if isinstance(body, _Body) else None
+    if usage is None:
+        return None
+    return Amounts(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens)

@@ -1,0 +1,198 @@
+"""send: the requests of a shard one by one, over the ordinary endpoints, from ``planned`` to ``ended``.
+
+The lane of the process sends in its own threads; a call of this step gives it shards, waits a little, and ends those shards whose
+requests all have a line in the journal. A shard whose process died is ended with what its journal has: requests that were sent and
+have no answer are in doubt, and those that were not sent are pending again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchkit import formatting
+from batchkit.errors import StateConflict
+from batchkit.files.spool import disk_errors, part_of
+from batchkit.models import ShardState
+from batchkit.sending.journal import IN_DOUBT_CODE, Journal, copy_answers, error_line
+from batchkit.sending.lane import LaneShard
+from batchkit.steps.context import StepReport
+from batchkit.store import requests, shard_leases, shards, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from batchkit.models import Shard, ShardId, Workload, WorkloadId
+    from batchkit.sending.lane import SyncLane
+    from batchkit.steps.context import StepContext
+
+#: How long one call waits for a shard to be over.
+_WAIT_SECONDS = 1.0
+#: After a refusal of the account, or of a disk, calls under way get this long.
+_GRACE_SECONDS = 30.0
+
+
+def journal_path(context: StepContext, workload: Workload, key: str) -> Path:
+    """Return the path of a shard's journal: on this machine, whatever the spool. Raises ``SpoolError``."""
+    return context.spool.local(f"{workload.directory}/sent/{key}.jsonl")
+
+
+def sent_answers_path(workload: Workload, key: str) -> str:
+    """Return the path in the spool of the answers of a shard that has ended."""
+    return f"{workload.directory}/answers/{key}.output.jsonl"
+
+
+def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
+    """Send claimed shards, as far as this takes about a second, and end those that are over.
+
+    Raises ``AccountRefused``, ``ConfigurationError`` and ``SpoolError``, when the calls under way have ended.
+    """
+    lane = context.lane()
+    with context.store.read() as connection:
+        workload = workloads.get(connection, workload_id)
+        held = shard_leases.held_until(connection, shard_ids, owner=context.owner)
+        found = [shards.get(connection, shard_id) for shard_id in held]
+    report = StepReport({})
+    for shard in found:
+        if lane.holds(shard.id):
+            lane.extend(shard.id, held[shard.id])
+        elif shard.state is ShardState.PLANNED and workload.cancel_requested_at is None:
+            report += _begin(context, lane, workload, shard, held[shard.id])
+        elif shard.state is ShardState.SENDING:
+            report += _conclude(context, workload, shard)
+    mine = lane.of_workload(workload_id)
+    if workload.cancel_requested_at is not None:
+        lane.halt([shard.id for shard in mine])
+    lane.wait(workload_id, _WAIT_SECONDS, stopping=context.stopping)
+    return report + _settle(context, lane, workload)
+
+
+def _begin(
+    context: StepContext, lane: SyncLane, workload: Workload, shard: Shard, valid_until: float
+) -> StepReport:
+    # The journal is there before the state says so: without it the shard was begun on another machine.
+    journal = Journal(journal_path(context, workload, shard.key))
+    try:
+        with context.spool.reading(shard) as path:
+            own = _local_copy(context, workload, shard, path)
+            now = context.clock()
+            with context.store.write() as connection:
+                shards.transition(
+                    connection,
+                    shard,
+                    ShardState.SENDING,
+                    at=now,
+                    owner=context.owner,
+                    keep_lease=True,
+                    submitting_since=now,
+                )
+    except StateConflict:
+        journal.close()
+        return StepReport({"taken over": 1})
+    except BaseException:
+        journal.close()
+        raise
+    tiers = tuple((workload.tiers or "").split(",")) if workload.tiers else ()
+    lane.begin(LaneShard(shard.id, workload.id, own, journal, tiers, valid_until))
+    return StepReport({"begun": 1})
+
+
+def _local_copy(context: StepContext, workload: Workload, shard: Shard, path: Path) -> Path:
+    """Return a path of the shard's file that stays while it is sent."""
+    kept = context.spool.inside(shard.path or "")
+    if path == kept:
+        return path
+    own = context.spool.local(f"{workload.directory}/sent/{shard.key}.requests.jsonl")
+    with disk_errors("write", own):
+        part_of(own).write_bytes(path.read_bytes())
+        part_of(own).replace(own)
+    return own
+
+
+def _settle(context: StepContext, lane: SyncLane, workload: Workload) -> StepReport:
+    """End the shards that are over, and store how many answers the others have. Raises the error that halted one."""
+    report = StepReport({})
+    mine = lane.of_workload(workload.id)
+    error = next((shard.error for shard in mine if shard.error is not None), None)
+    if error is not None:
+        lane.halt([shard.id for shard in mine])
+        for shard in mine:
+            if not shard.is_over:
+                lane.wait_over(shard.id, _GRACE_SECONDS)
+        mine = [shard for shard in mine if shard.is_over]
+    for one in mine:
+        if one.is_over:
+            report += _end(context, lane, workload, one)
+    running = {one.id: one.answered for one in lane.of_workload(workload.id)}
+    if running:
+        with context.store.write() as connection:
+            shards.set_answered(connection, running, owner=context.owner)
+    if error is not None:
+        raise error
+    return report + StepReport({}, tuple(_limits(lane, context)))
+
+
+def _limits(lane: SyncLane, context: StepContext) -> list[str]:
+    now = context.clock()
+    return [
+        f"{park.key.model}: {park.reason}; nothing is sent before {formatting.when(now + park.wait_seconds, now)}"
+        for park in lane.parked()
+    ]
+
+
+def _end(context: StepContext, lane: SyncLane, workload: Workload, one: LaneShard) -> StepReport:
+    lane.release(one.id)
+    with context.store.read() as connection:
+        shard = shards.get(connection, one.id)
+    if shard.state is not ShardState.SENDING:
+        return StepReport({"taken over": 1})
+    return _conclude(context, workload, shard)
+
+
+def _conclude(context: StepContext, workload: Workload, shard: Shard) -> StepReport:
+    """Store the answers of a shard's journal, and end it: what was sent without an answer is in doubt."""
+    journal = journal_path(context, workload, shard.key)
+    answers = context.spool.local(f"{workload.directory}/sent/{shard.key}.answers.jsonl")
+    is_here = journal.is_file()
+    with disk_errors("write", answers), answers.open("wb") as target:
+        result = copy_answers(journal, target)
+        doubts = result.in_doubt if is_here else _all_of(context, shard)
+        why = (
+            "its process ended before an answer was stored"
+            if is_here
+            else "its machine is gone, and the answers that it had with it"
+        )
+        for custom_id in doubts:
+            target.write(error_line(custom_id, IN_DOUBT_CODE, f"it was sent, and {why}: it may have been paid for"))
+    context.spool.keep(answers, sent_answers_path(workload, shard.key))
+    try:
+        with context.store.write() as connection:
+            shards.transition(
+                connection,
+                shard,
+                ShardState.ENDED,
+                at=context.clock(),
+                owner=context.owner,
+                answered=result.answered,
+                detail=f"{formatting.counted(len(doubts), 'request')} in doubt" if doubts else None,
+            )
+    except StateConflict:
+        return StepReport({"taken over": 1})
+    for path in (journal, answers, answers.with_name(f"{shard.key}.requests.jsonl")):
+        with disk_errors("delete", path):
+            path.unlink(missing_ok=True)
+    notes = (
+        (
+            f"shard {shard.number}: {formatting.counted(len(doubts), 'request')} in flight when {'it' if is_here else 'the machine'}"
+            " stopped may have been paid for",
+        )
+        if doubts
+        else ()
+    )
+    return StepReport({"sent": 1, "in doubt": len(doubts)}, notes)
+
+
+def _all_of(context: StepContext, shard: Shard) -> tuple[str, ...]:
+    """Return the custom_ids of a shard as its file has them."""
+    with context.store.read() as connection:
+        return tuple(requests.shard_requests(connection, shard).custom_ids)
