@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchkit import formatting
 from batchkit.api import existing
 from batchkit.engine.observer import driving
 from batchkit.engine.runtime import Runner
@@ -34,7 +35,7 @@ def open_runner(settings: Settings | None, mode: RunMode, *, is_keyless: bool = 
     found = settings or load_settings()
     with (
         Runner(found, provider=keyless(found.dialect) if is_keyless else None, verb=mode.verb) as runner,
-        _interruptible(mode.observer),
+        _interruptible(runner, mode.observer),
     ):
         yield runner
 
@@ -43,18 +44,32 @@ def open_runner(settings: Settings | None, mode: RunMode, *, is_keyless: bool = 
 def open_existing(settings: Settings | None, mode: RunMode) -> Iterator[Runner]:
     """Open a runner on a database that exists. Raises ``UnknownWorkload`` when there is none."""
     found = settings or load_settings()
-    with existing.open_runner(found, verb=mode.verb) as runner, _interruptible(mode.observer):
+    with existing.open_runner(found, verb=mode.verb) as runner, _interruptible(runner, mode.observer):
         yield runner
 
 
 @contextmanager
-def _interruptible(observer: Observer) -> Iterator[None]:
-    """Pass an interrupt to ``observer`` while the store is still open."""
+def _interruptible(runner: Runner, observer: Observer) -> Iterator[None]:
+    """Pass an interrupt to ``observer`` while the store is still open, after the calls that are under way; a second one ends these."""
     try:
         yield
     except KeyboardInterrupt:
-        observer.interrupted()
+        try:
+            _finish_calls(runner, observer)
+        finally:
+            observer.interrupted()
         raise
+
+
+def _finish_calls(runner: Runner, observer: Observer) -> None:
+    under_way = runner.calls_under_way()
+    grace = runner.settings.grace_seconds
+    if under_way:
+        calls = formatting.counted(under_way, "answer")
+        observer.note(f"waiting up to {grace:g} s for {calls} on the way; Ctrl-C again gives them up")
+    lost = runner.finish_calls(grace)
+    if lost:
+        observer.note(f"{formatting.counted(lost, 'request')} got no answer in time and may have been paid for")
 
 
 def paths_of(sources: Source | Sequence[Source]) -> list[Path]:

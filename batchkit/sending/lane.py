@@ -220,6 +220,12 @@ class SyncLane:
         """Return the models that wait, and why; times are monotonic seconds."""
         return list(self._gates.parked(time.monotonic()))
 
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        with self._changed:
+            return self._in_flight()
+
     def close(self, grace_seconds: float) -> int:
         """Send nothing more, and wait so long for calls under way; return how many got no answer. Later calls return 0."""
         with self._changed:

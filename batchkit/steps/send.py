@@ -15,6 +15,7 @@ from batchkit.files.spool import disk_errors, part_of
 from batchkit.models import ShardState
 from batchkit.sending.journal import IN_DOUBT_CODE, Journal, copy_answers, error_line
 from batchkit.sending.lane import LaneShard
+from batchkit.steps.answer_files import answers_path
 from batchkit.steps.context import StepReport
 from batchkit.store import requests, shard_leases, shards, workloads
 
@@ -35,11 +36,6 @@ _GRACE_SECONDS = 30.0
 def journal_path(context: StepContext, workload: Workload, key: str) -> Path:
     """Return the path of a shard's journal: on this machine, whatever the spool. Raises ``SpoolError``."""
     return context.spool.local(f"{workload.directory}/sent/{key}.jsonl")
-
-
-def sent_answers_path(workload: Workload, key: str) -> str:
-    """Return the path in the spool of the answers of a shard that has ended."""
-    return f"{workload.directory}/answers/{key}.output.jsonl"
 
 
 def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
@@ -164,7 +160,7 @@ def _conclude(context: StepContext, workload: Workload, shard: Shard) -> StepRep
         )
         for custom_id in doubts:
             target.write(error_line(custom_id, IN_DOUBT_CODE, f"it was sent, and {why}: it may have been paid for"))
-    context.spool.keep(answers, sent_answers_path(workload, shard.key))
+    context.spool.keep(answers, answers_path(workload, shard.key, "output"))
     try:
         with context.store.write() as connection:
             shards.transition(
