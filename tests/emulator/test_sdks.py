@@ -189,7 +189,7 @@ def test_chat_refusals_and_headers(client):
     refused = client.http.post("/chat/completions", json={"model": "openai/gpt-oss-20b", "messages": messages, "n": 2})
     assert refused.status_code == 400
     answered = client.http.post("/chat/completions", json={"model": "openai/gpt-oss-20b", "messages": messages})
-    assert answered.headers["x-ratelimit-reset-requests"] == "6s"
+    assert parse_duration(answered.headers["x-ratelimit-reset-requests"]) is not None
     assert answered.headers["x-request-id"] == answered.json()["x_groq"]["id"]
 
 

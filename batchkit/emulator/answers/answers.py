@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from batchkit.emulator.answers.audio import audio_body
+from batchkit.emulator.answers.compound import executed_tools, is_compound, usage_breakdown
 from batchkit.emulator.answers.instructions import instructed
 from batchkit.emulator.answers.model_request import ModelRequest, check_served, count_tokens
 from batchkit.emulator.answers.other_endpoints import completion_body, embeddings_body, moderation_body, response_body
 from batchkit.emulator.answers.schema_answers import SchemaUnsupported, conforming
+from batchkit.emulator.answers.speech import speech_body
 from batchkit.emulator.contract.endpoints import (
     CHAT,
     CHAT_DRY_RUN,
@@ -23,6 +25,7 @@ from batchkit.emulator.contract.endpoints import (
     EMBEDDINGS,
     MODERATIONS,
     RESPONSES,
+    SPEECH,
     TRANSCRIPTIONS,
     TRANSLATIONS,
 )
@@ -39,7 +42,8 @@ _FLAGGED = (
     ("suicide", "S11"),
 )  # fmt: skip
 _REASONING_MODELS = ("openai/gpt-oss", "qwen/qwen3", "deepseek-r1")
-_WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, OverflowError)
+WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, OverflowError)
+"""What a body of the wrong shape raises when it is read."""
 
 
 def answer(asked: ModelRequest) -> tuple[int, Any]:
@@ -48,7 +52,7 @@ def answer(asked: ModelRequest) -> tuple[int, Any]:
         return 200, _ANSWERS[asked.url](asked)
     except RequestRefused as refusal:
         return refusal.status, {"error": refusal.error}
-    except _WRONG_TYPES:
+    except WRONG_TYPES:
         # Fields are read by name, so a value of the wrong type causes an error only when it is used.
         return 400, {"error": refused(400, "the request body has a value of the wrong type").error}
 
@@ -68,6 +72,9 @@ def chat_body(asked: ModelRequest) -> dict[str, Any]:
     body = asked.body
     check_chat(body, known_only=asked.dialect.unknown_parameters == "refused")
     check_served(asked)
+    compound = is_compound(body["model"])
+    if compound and asked.service_tier == "batch":
+        raise refused(400, f"The model `{body['model']}` is not supported by the Batch API.", param="model")
     prompt = _last_user_text(body["messages"])
     draft = _draft(body, prompt, asked)
     _cut_to_limits(draft, body)
@@ -78,6 +85,9 @@ def chat_body(asked: ModelRequest) -> dict[str, Any]:
         message["reasoning"] = draft.reasoning
     if draft.tool_calls:
         message["tool_calls"] = draft.tool_calls
+    if compound:
+        message["executed_tools"] = executed_tools(body["model"], prompt)
+    usage = _usage(body, draft)
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": draft.finish_reason}
     answered = {
         "id": completion_id(asked.entropy * 3),
@@ -85,8 +95,8 @@ def chat_body(asked: ModelRequest) -> dict[str, Any]:
         "created": asked.created,
         "model": body["model"],
         "choices": [choice],
-        "usage": _usage(body, draft),
-        "usage_breakdown": None,
+        "usage": usage,
+        "usage_breakdown": usage_breakdown(usage) if compound else None,
         "system_fingerprint": f"fp_{stable_hash(body['model']) & 0xFFFFFFFFFF:010x}",
         "x_groq": {"id": asked.request_id, "seed": body.get("seed") or asked.entropy & 0x7FFFFFFF},
         "service_tier": asked.service_tier,
@@ -203,8 +213,13 @@ def _cut_to_limits(draft: _Draft, body: dict[str, Any]) -> None:
     draft.content, draft.finish_reason = kept, "length"
 
 
+def prompt_tokens(messages: list[dict[str, Any]]) -> int:
+    """Return the tokens of a conversation: those of its texts, and four for each message."""
+    return sum(4 + count_tokens(_text(message.get("content"))) for message in messages)
+
+
 def _usage(body: dict[str, Any], draft: _Draft) -> dict[str, Any]:
-    prompt_tokens = sum(4 + count_tokens(_text(message.get("content"))) for message in body["messages"])
+    read_tokens = prompt_tokens(body["messages"])
     reasoning_tokens = count_tokens(draft.reasoning)
     written = (
         draft.content
@@ -214,14 +229,14 @@ def _usage(body: dict[str, Any], draft: _Draft) -> dict[str, Any]:
         else ""
     )
     completion_tokens = max(1, count_tokens(written)) + reasoning_tokens
-    prompt_seconds, completion_seconds = prompt_tokens / 10_000, completion_tokens / 500
+    prompt_seconds, completion_seconds = read_tokens / 10_000, completion_tokens / 500
     usage: dict[str, Any] = {
         "queue_time": 0.01,
-        "prompt_tokens": prompt_tokens,
+        "prompt_tokens": read_tokens,
         "prompt_time": prompt_seconds,
         "completion_tokens": completion_tokens,
         "completion_time": completion_seconds,
-        "total_tokens": prompt_tokens + completion_tokens,
+        "total_tokens": read_tokens + completion_tokens,
         "total_time": prompt_seconds + completion_seconds,
     }
     if reasoning_tokens:
@@ -251,6 +266,7 @@ _ANSWERS: dict[str, Callable[[ModelRequest], Any]] = {
     EMBEDDINGS: embeddings_body,
     MODERATIONS: moderation_body,
     RESPONSES: response_body,
+    SPEECH: speech_body,
     TRANSCRIPTIONS: audio_body,
     TRANSLATIONS: audio_body,
 }

@@ -12,6 +12,9 @@ from batchkit.emulator.requests.chat_requests import check_model_name, check_num
 if TYPE_CHECKING:
     from batchkit.emulator.answers.model_request import ModelRequest
 
+FILE_SECONDS = "emulator.file_seconds"
+"""The member in which the server notes how long an uploaded file is."""
+
 _SOURCE_CHARACTERS = 4_000
 _MINUTES_30_SECONDS = 1_800
 
@@ -33,7 +36,7 @@ def audio_body(asked: ModelRequest) -> Any:
         return text
     answered: dict[str, Any] = {"text": text}
     if shape == "verbose_json":
-        seconds = float(10 + stable_hash(str(source)) % _MINUTES_30_SECONDS)
+        seconds = audio_seconds(body)
         answered = {
             "task": "transcribe" if verb == "Transcript" else "translate",
             "language": body.get("language") or "en",
@@ -42,6 +45,13 @@ def audio_body(asked: ModelRequest) -> Any:
             **_timestamps(text, seconds, granularities),
         }
     return {**answered, "x_groq": {"id": asked.request_id}} if asked.dialect.shape == "groq" else answered
+
+
+def audio_seconds(body: dict[str, Any]) -> float:
+    """Return the length of the audio: of an uploaded WAV file its own, else one that depends on the name or url."""
+    known = body.get(FILE_SECONDS)
+    source = str(body.get("url") or body["filename"])
+    return float(10 + stable_hash(source) % _MINUTES_30_SECONDS) if known is None else float(known)
 
 
 def check_audio(body: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _MODELS = (
     _Model("openai/gpt-oss-120b", "OpenAI", 131_072, 65_536, "2025-08-05"),
     _Model("openai/gpt-oss-20b", "OpenAI", 131_072, 65_536, "2025-08-05"),
     _Model("qwen/qwen3-32b", "Alibaba Cloud", 131_072, 40_960, "2025-05-28"),
+    _Model("groq/compound", "Groq", 131_072, 8_192, "2025-09-04"),
+    _Model("groq/compound-mini", "Groq", 131_072, 8_192, "2025-09-04"),
+    _Model("canopylabs/orpheus-v1-english", "Canopy Labs", 4_000, 50_000, "2025-12-01"),
     _Model("whisper-large-v3", "OpenAI", 448, 448, "2023-11-06"),
     _Model("whisper-large-v3-turbo", "OpenAI", 448, 448, "2024-10-01"),
 )
@@ -36,14 +40,19 @@ _MODELS = (
 _BY_ID = {model.id: model for model in _MODELS}
 
 
+@lru_cache(maxsize=64)
 def _unix(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
 
 
 def listed_ids(when: float, chosen: Iterable[str] | None = None) -> frozenset[str]:
     """Return the models that are listed at a Unix time: the ``chosen`` ones, or Groq's until the day they are shut down."""
-    if chosen is not None:
-        return frozenset(chosen)
+    return frozenset(chosen) if chosen is not None else _listed_on(int(when // 86_400))
+
+
+@lru_cache(maxsize=8)
+def _listed_on(day: int) -> frozenset[str]:
+    when = day * 86_400
     return frozenset(
         model.id
         for model in _MODELS

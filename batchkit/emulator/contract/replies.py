@@ -6,6 +6,8 @@ Error body: console.groq.com/docs/errors. Response headers are those of Groq's o
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import orjson
@@ -86,15 +88,16 @@ def _transport(scope: Scope) -> asyncio.Transport | None:
 
 
 class HangUp(Response):
-    """Close the connection without any byte of an answer, after ``seconds`` real seconds.
+    """Close the connection without any byte of an answer, after ``seconds`` real seconds; ``reset`` sends RST instead.
 
     With ``after_bytes`` the connection closes when this number of bytes of the request's body has been read; None reads all of it.
     """
 
-    def __init__(self, seconds: float = 0.0, *, after_bytes: int | None = None) -> None:
+    def __init__(self, seconds: float = 0.0, *, after_bytes: int | None = None, reset: bool = False) -> None:
         super().__init__()
         self.seconds = seconds
         self.after_bytes = after_bytes
+        self.reset = reset
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is sent
         """Wait, then break the connection; a client that leaves earlier ends the wait."""
@@ -107,20 +110,44 @@ class HangUp(Response):
             gone = asyncio.create_task(_until_gone(receive))
             await asyncio.wait({gone}, timeout=self.seconds)
             gone.cancel()
-        await break_connection(scope, receive)
+        await break_connection(scope, receive, reset=self.reset)
 
 
-async def break_connection(scope: Scope, receive: Receive) -> None:
+async def break_connection(scope: Scope, receive: Receive, *, reset: bool = False) -> None:
     """Abort the transport and wait until the server has noticed, so that it sends no answer."""
     transport = _transport(scope)
     if transport is not None:
-        transport.abort()
+        abort(transport, reset=reset)
         await _until_gone(receive)
+
+
+def abort(transport: asyncio.Transport, *, reset: bool) -> None:
+    """Close a connection at once, without what is still to be sent; ``reset`` sends RST."""
+    connected = transport.get_extra_info("socket")
+    if reset and connected is not None:
+        # Lingering for no time makes the system send RST in place of FIN.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class CutReply(Response):
+    """An answer of which only ``kept`` arrives: it states the whole length, and then the connection closes."""
+
+    def __init__(self, whole: Response, kept: bytes) -> None:
+        super().__init__(whole.body, whole.status_code, media_type=whole.headers.get("content-type"))
+        self.kept = kept
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the part, then break the connection."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.kept, "more_body": True})
+        await _flush(_transport(scope))
+        await break_connection(scope, receive)
 
 
 class Download(Response):

@@ -25,7 +25,8 @@ ResultFile = Literal["output", "error"]
 class Dialect:
     """One provider. Sizes are bytes, times are provider seconds; None for a limit means that there is none.
 
-    ``shape`` is the form of objects and error bodies. ``models`` None lists Groq's, each until its shutdown. ``create_fields`` are
+    ``shape`` is the form of objects and error bodies. Calls have the ``endpoints`` of batches and ``also_synchronous`` ones;
+    ``requests_header`` is the period that their headers count requests by. ``models`` None lists Groq's, each until its shutdown. ``create_fields`` are
     the members of a create; others are refused, or ignored if it is None. ``codes`` renames the codes of validation,
     ``status_words`` the statuses.
     """
@@ -55,6 +56,7 @@ class Dialect:
     max_line_bytes: int | None = None
     max_id_characters: int | None = None
     endpoints: tuple[str, ...]
+    also_synchronous: tuple[str, ...] = ()
     line_keys: tuple[str, ...] = ("custom_id", "method", "url", "body")
     model_of_job: bool = False
     single_url: bool = True
@@ -71,6 +73,9 @@ class Dialect:
     metadata: Literal["full", "named", "none"] = "full"
     metadata_lengths: Mapping[str, int] = field(default_factory=dict)
     idempotency_field: str | None = None
+
+    # Synchronous calls.
+    requests_header: Literal["day", "minute"] = "minute"
 
     # The batch and its results.
     status_words: Mapping[str, str] = field(default_factory=dict)

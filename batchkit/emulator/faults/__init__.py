@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchkit.emulator.faults import answers, batches, calls, lines, lists
+from batchkit.emulator.faults import answers, batches, calls, lines, lists, replies
 from batchkit.emulator.faults.base import (
     OPERATIONS,
     BatchFault,
@@ -36,6 +36,7 @@ __all__ = [
     "fault_families",
     "lines",
     "lists",
+    "replies",
     "suggestion",
 ]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from batchkit.emulator.contract.endpoints import OPERATION_OF
 from batchkit.emulator.contract.ids import fraction_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from batchkit.emulator.contract.rules import BatchRules
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+ON = "operations such as batches.create, families such as files, synchronous (all that call a model), or *"
 
 OPERATIONS = (
     "files.create",
@@ -36,11 +39,20 @@ OPERATIONS = (
     "batches.retrieve",
     "batches.cancel",
     "chat.completions",
+    "audio.speech",
     "audio.transcriptions",
     "audio.translations",
+    "completions.create",
+    "embeddings.create",
+    "moderations.create",
+    "responses.create",
     "models.list",
     "models.retrieve",
 )
+
+
+SYNCHRONOUS = frozenset(OPERATION_OF.values())
+"""The operations that call a model, which ``synchronous`` stands for in ``on``."""
 
 
 class Fault(BaseModel):
@@ -145,7 +157,10 @@ class BatchFault(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP call. Ordinals start at 1 and count since the scenario was set, refused calls included; ``at`` is provider time."""
+    """One HTTP call. Ordinals start at 1 and count since the scenario was set, refused calls included.
+
+    ``at`` is provider time, ``elapsed`` the provider seconds since the scenario was set.
+    """
 
     operation: str
     ordinal: int
@@ -153,12 +168,13 @@ class Call:
     object_ordinal: int = 1
     body: dict[str, Any] = field(default_factory=dict)
     at: float = 0.0
+    elapsed: float = 0.0
 
 
 class HttpFault(Fault):
     """A fault in HTTP calls. Without ``times``, ``every`` or ``fraction`` it hits every call of the operations in ``on``."""
 
-    on: tuple[str, ...] = Field(description="operations such as batches.create, families such as files, or *")
+    on: tuple[str, ...] = Field(description=ON)
     times: int | None = Field(default=None, ge=1, description="only this many calls of each operation")
     skip: int = Field(default=0, ge=0, description="the number of calls of each operation that pass first")
     every: int = Field(default=1, ge=1, description="only each n-th call")
@@ -166,19 +182,30 @@ class HttpFault(Fault):
         default=None, description="only this share of the calls, chosen by the scenario's seed"
     )
     per_object: bool = Field(default=False, description="count calls for each file or batch of its own")
+    models: frozenset[str] = Field(default=frozenset(), description="only calls of these models")
+    from_seconds: float = Field(
+        default=0.0, ge=0, description="only from this many provider seconds after the scenario was set"
+    )
+    to_seconds: float | None = Field(
+        default=None, ge=0, description="only until this many provider seconds after the scenario was set"
+    )
+    repeat_seconds: float | None = Field(
+        default=None, gt=0, description="the two times count anew after this many provider seconds"
+    )
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse operations that do not exist."""
         families = {operation.partition(".")[0] for operation in OPERATIONS}
-        known = {*OPERATIONS, *families, "*"}
+        known = {*OPERATIONS, *families, "synchronous", "*"}
         for operation in self.on:
             if operation not in known:
                 raise ValueError(f"unknown operation {operation!r}{suggestion(operation, known)}")
 
     def hits(self, call: Call, seed: int) -> bool:
         """Return whether the fault hits a call."""
-        family = call.operation.partition(".")[0]
-        if not {call.operation, family, "*"} & set(self.on):
+        if not self._concerns(call.operation) or not self._is_time(call.elapsed):
+            return False
+        if self.models and call.body.get("model") not in self.models:
             return False
         position = (call.object_ordinal if self.per_object else call.ordinal) - self.skip
         if position < 1 or position % self.every:
@@ -190,6 +217,17 @@ class HttpFault(Fault):
             or fraction_of(seed, self.name, call.operation, call.object_id, position) < self.fraction
         )
 
+    def _concerns(self, operation: str) -> bool:
+        chosen = self.on
+        if operation in chosen or "*" in chosen or operation.partition(".")[0] in chosen:
+            return True
+        return operation in SYNCHRONOUS and "synchronous" in chosen
+
+    def _is_time(self, elapsed: float) -> bool:
+        if self.repeat_seconds is not None:
+            elapsed %= self.repeat_seconds
+        return self.from_seconds <= elapsed and (self.to_seconds is None or elapsed < self.to_seconds)
+
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
         """Return an answer that replaces the execution of the call, or None to execute it."""
         return None
@@ -198,7 +236,7 @@ class HttpFault(Fault):
         """Return the answer that the client gets after the call was executed."""
         return response
 
-    def delay_seconds(self) -> float:
+    def delay_seconds(self, call: Call) -> float:  # noqa: ARG002 - the hook's signature
         """Return the real seconds to wait before answering."""
         return 0.0
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import orjson
 from pydantic import Field
 
+from batchkit.emulator.contract.ids import fraction_of
 from batchkit.emulator.contract.replies import ApiError, CutMode, Download, HangUp, html_reply, is_refusal, json_reply
-from batchkit.emulator.faults.base import Call, Fraction, HttpFault
+from batchkit.emulator.faults.base import ON, Call, Fraction, HttpFault
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-
-_ON = "operations such as batches.create, families such as files, or *"
 
 
 class RefuseCalls(HttpFault):
@@ -36,7 +35,7 @@ class BadKey(HttpFault):
     """The API key is refused with 401 invalid_api_key, as after it was revoked."""
 
     name: ClassVar[str] = "bad-key"
-    on: tuple[str, ...] = Field(default=("*",), description=_ON)
+    on: tuple[str, ...] = Field(default=("*",), description=ON)
 
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
         """Refuse."""
@@ -47,7 +46,7 @@ class PlanGate(HttpFault):
     """Files and batches are refused with 403 not_available_for_plan, as on the free plan, while models still work."""
 
     name: ClassVar[str] = "plan-gate"
-    on: tuple[str, ...] = Field(default=("files", "batches"), description=_ON)
+    on: tuple[str, ...] = Field(default=("files", "batches"), description=ON)
 
     def refuse(self, call: Call) -> Response | None:
         """Refuse."""
@@ -60,7 +59,7 @@ class RateLimit(HttpFault):
     """Calls are refused with 429; the wait is in a header, in another one, in the message only, or nowhere."""
 
     name: ClassVar[str] = "rate-limit"
-    on: tuple[str, ...] = Field(default=("files.create",), description=_ON)
+    on: tuple[str, ...] = Field(default=("files.create",), description=ON)
     times: int | None = Field(default=1, ge=1, description="only this many calls of each operation")
     retry_after: float | None = Field(default=1.0, ge=0, description="seconds in retry-after; none leaves it out")
     form: Literal["seconds", "duration", "date"] = Field(
@@ -92,7 +91,7 @@ class GatewayErrors(HttpFault):
     """Calls are answered by an HTML page of the CDN, and nothing is done."""
 
     name: ClassVar[str] = "gateway-errors"
-    on: tuple[str, ...] = Field(default=("*",), description=_ON)
+    on: tuple[str, ...] = Field(default=("*",), description=ON)
     status: Literal[502, 503, 504] = Field(default=502, description="the HTTP status")
 
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
@@ -104,7 +103,7 @@ class UploadTooLarge(HttpFault):
     """Uploads are refused as too large, whatever their size or only above a size."""
 
     name: ClassVar[str] = "upload-too-large"
-    on: tuple[str, ...] = Field(default=("files.create",), description=_ON)
+    on: tuple[str, ...] = Field(default=("files.create",), description=ON)
     above_bytes: int = Field(default=0, ge=0, description="only when the call's body is larger than this")
     status: Literal[400, 413] = Field(default=413, description="the HTTP status: 413, or 400 as by OpenAI")
 
@@ -121,7 +120,7 @@ class RequestTooLarge(HttpFault):
     """Calls alone exceed the tokens per minute and are refused with 413 rate_limit_exceeded."""
 
     name: ClassVar[str] = "request-too-large"
-    on: tuple[str, ...] = Field(default=("chat.completions",), description=_ON)
+    on: tuple[str, ...] = Field(default=("chat.completions",), description=ON)
 
     def refuse(self, call: Call) -> Response | None:
         """Refuse."""
@@ -134,27 +133,25 @@ class RequestTooLarge(HttpFault):
 
 
 class FlexFull(HttpFault):
-    """Synchronous requests with service_tier flex are refused with 498 capacity_exceeded; other tiers are not."""
+    """Synchronous requests of the flex tier are refused with 498 capacity_exceeded; other tiers are not."""
 
     name: ClassVar[str] = "flex-full"
-    on: tuple[str, ...] = Field(default=("chat.completions",), description=_ON)
+    on: tuple[str, ...] = Field(default=("synchronous",), description=ON)
 
     def refuse(self, call: Call) -> Response | None:
         """Refuse the flex tier."""
-        if call.body.get("service_tier") != "flex":
-            return None
-        message = "`flex` tier capacity exceeded. Please try again later or use another service tier."
-        return ApiError(498, message, kind="capacity_exceeded", code="capacity_exceeded").reply()
+        return flex_is_full().reply() if call.body.get("service_tier") == "flex" else None
 
 
 class DropConnection(HttpFault):
-    """The connection is closed before anything is done."""
+    """The connection is closed or reset before anything is done."""
 
     name: ClassVar[str] = "drop-connection"
+    how: Literal["close", "reset"] = Field(default="close", description="an orderly close, or a reset (RST)")
 
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
         """Close the connection."""
-        return HangUp()
+        return HangUp(reset=self.how == "reset")
 
 
 class CutUploads(HttpFault):
@@ -174,8 +171,9 @@ class LoseReply(HttpFault):
 
     name: ClassVar[str] = "lose-reply"
     times: int | None = Field(default=1, ge=1, description="only this many calls of each operation")
-    how: Literal["close", "500", "502", "hang"] = Field(
-        default="close", description="the connection closes, a JSON 500, an HTML 502, or silence until it closes"
+    how: Literal["close", "reset", "500", "502", "hang"] = Field(
+        default="close",
+        description="the connection closes or is reset, a JSON 500, an HTML 502, or silence until it closes",
     )
     hang_seconds: float = Field(default=5.0, ge=0, description="real seconds of silence")
 
@@ -186,6 +184,8 @@ class LoseReply(HttpFault):
         match self.how:
             case "close":
                 return HangUp()
+            case "reset":
+                return HangUp(reset=True)
             case "hang":
                 return HangUp(self.hang_seconds)
             case "500":
@@ -195,22 +195,28 @@ class LoseReply(HttpFault):
 
 
 class SlowReplies(HttpFault):
-    """Calls are answered late."""
+    """Calls are answered late: what they ask for is done at once, so a client that gives up has bought it.
+
+    Calls of files and batches are delayed before they are carried out.
+    """
 
     name: ClassVar[str] = "slow-replies"
-    on: tuple[str, ...] = Field(default=("*",), description=_ON)
+    on: tuple[str, ...] = Field(default=("*",), description=ON)
     seconds: float = Field(default=0.5, ge=0, description="real seconds before the answer")
+    up_to: float | None = Field(default=None, ge=0, description="the delay varies evenly between seconds and this")
 
-    def delay_seconds(self) -> float:
+    def delay_seconds(self, call: Call) -> float:
         """Return the delay in real seconds."""
-        return self.seconds
+        if self.up_to is None:
+            return self.seconds
+        return self.seconds + fraction_of(self.name, call.operation, call.ordinal) * (self.up_to - self.seconds)
 
 
 class CutDownloads(HttpFault):
     """Downloads lose their end, either detectable in HTTP (content-length, chunked) or silently (close-delimited, clean)."""
 
     name: ClassVar[str] = "cut-downloads"
-    on: tuple[str, ...] = Field(default=("files.content",), description=_ON)
+    on: tuple[str, ...] = Field(default=("files.content",), description=ON)
     how: CutMode = Field(default="content-length", description="how the body is framed")
     keep: Fraction = Field(default=0.5, description="the share of the bytes that arrives")
     at_line_end: bool = Field(
@@ -228,7 +234,7 @@ class FileSizes(HttpFault):
     """File objects have no size, or a wrong one."""
 
     name: ClassVar[str] = "file-sizes"
-    on: tuple[str, ...] = Field(default=("files.retrieve",), description=_ON)
+    on: tuple[str, ...] = Field(default=("files.retrieve",), description=ON)
     say: Literal["absent", "null", "zero", "wrong"] = Field(
         default="absent", description="bytes has no key, is null, is 0, or is one too many"
     )
@@ -249,7 +255,7 @@ class FileLag(HttpFault):
     """A file just uploaded is not found by the first calls that use it."""
 
     name: ClassVar[str] = "file-lag"
-    on: tuple[str, ...] = Field(default=("files.retrieve", "files.content", "batches.create"), description=_ON)
+    on: tuple[str, ...] = Field(default=("files.retrieve", "files.content", "batches.create"), description=ON)
     times: int | None = Field(default=1, ge=1, description="only this many calls of each operation")
     per_object: bool = Field(default=True, description="count calls for each file or batch of its own")
 
@@ -262,7 +268,7 @@ class GoneFiles(HttpFault):
     """Files are gone, as after their retention ran out."""
 
     name: ClassVar[str] = "gone-files"
-    on: tuple[str, ...] = Field(default=("files.retrieve", "files.content"), description=_ON)
+    on: tuple[str, ...] = Field(default=("files.retrieve", "files.content"), description=ON)
 
     def refuse(self, call: Call) -> Response | None:
         """Answer that the file does not exist."""
@@ -273,7 +279,7 @@ class UnknownFileRefused(HttpFault):
     """A create that names an unknown or deleted file is refused at once, not accepted and failed later."""
 
     name: ClassVar[str] = "unknown-file-refused"
-    on: tuple[str, ...] = Field(default=("batches.create",), description=_ON)
+    on: tuple[str, ...] = Field(default=("batches.create",), description=ON)
     status: Literal[400, 404] = Field(default=404, description="the HTTP status")
 
     def refusal(self, file_id: str) -> ApiError:
@@ -285,7 +291,7 @@ class ListPages(HttpFault):
     """The pages of the list of batches end or follow each other wrongly."""
 
     name: ClassVar[str] = "list-pages"
-    on: tuple[str, ...] = Field(default=("batches.list",), description=_ON)
+    on: tuple[str, ...] = Field(default=("batches.list",), description=ON)
     how: Literal["no-paging", "null-cursor", "repeat", "overlap", "empty-page", "refuse-cursor", "single-page"] = Field(
         default="repeat",
         description=(
@@ -300,7 +306,7 @@ class IdFilter(HttpFault):
     """The filter by id of the list of batches is not understood as documented."""
 
     name: ClassVar[str] = "id-filter"
-    on: tuple[str, ...] = Field(default=("batches.list",), description=_ON)
+    on: tuple[str, ...] = Field(default=("batches.list",), description=ON)
     how: Literal["ignored", "last-only", "joined"] = Field(
         default="ignored",
         description=(
@@ -308,6 +314,12 @@ class IdFilter(HttpFault):
             "taken for one, as they are when a client writes id=A%2CB, so that none is found"
         ),
     )
+
+
+def flex_is_full() -> ApiError:
+    """Return the refusal for a flex tier without capacity (console.groq.com/docs/flex-processing)."""
+    message = "`flex` tier capacity exceeded. Please try again later or use another service tier."
+    return ApiError(498, message, kind="capacity_exceeded", code="capacity_exceeded")
 
 
 def no_such_file(file_id: str, status: int = 404) -> ApiError:

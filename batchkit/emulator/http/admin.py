@@ -13,7 +13,7 @@ from starlette.routing import Route
 from batchkit.emulator.contract.replies import ApiError, json_reply
 from batchkit.emulator.faults import fault_catalogue
 from batchkit.emulator.scenarios.scenario import ScenarioError, load_scenario, parse_scenario, scenario_names
-from batchkit.emulator.state.ledger import execution_lines, take_ledger
+from batchkit.emulator.state.ledger import execution_lines, synchronous_lines, take_ledger
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,11 +27,14 @@ def routes(world: World) -> list[Route]:
 
     async def ledger(_request: Request) -> Response:
         taken = asdict(await run_in_threadpool(take_ledger, world, with_executions=False))
-        del taken["executed"], taken["successes"]
+        del taken["executed"], taken["successes"], taken["synchronous_executed"]
         return json_reply({"time": world.clock.now(), "speed": world.clock.speed, **taken})
 
     async def executions(_request: Request) -> Response:
         return StreamingResponse(execution_lines(world), media_type="application/jsonl")
+
+    async def synchronous(_request: Request) -> Response:
+        return StreamingResponse(synchronous_lines(world), media_type="application/jsonl")
 
     async def show_scenario(_request: Request) -> Response:
         return Response(world.script.scenario.model_dump_json(), media_type="application/json")
@@ -50,6 +53,7 @@ def routes(world: World) -> list[Route]:
     return [
         Route("/_emulator/ledger", ledger, methods=["GET"]),
         Route("/_emulator/executions", executions, methods=["GET"]),
+        Route("/_emulator/synchronous", synchronous, methods=["GET"]),
         Route("/_emulator/scenario", show_scenario, methods=["GET"]),
         Route("/_emulator/scenario", put_scenario, methods=["PUT"]),
         Route("/_emulator/faults", faults, methods=["GET"]),

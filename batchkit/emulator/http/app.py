@@ -1,4 +1,4 @@
-"""The HTTP side: routes, the key, the count of calls, and the faults of calls.
+"""The routes of files, batches and models: the key, the count of calls, and the faults of calls.
 
 Every call is counted, its key is checked, the scenario may refuse it, it is executed, and the scenario may change the answer.
 """
@@ -20,7 +20,8 @@ from starlette.routing import Route
 from batchkit.emulator.contract.ids import new_request_id
 from batchkit.emulator.contract.replies import ApiError, HangUp, Refusal, json_reply
 from batchkit.emulator.dialects.refusals import refusal_body
-from batchkit.emulator.http import admin, files, synchronous
+from batchkit.emulator.http import admin, files, model_list
+from batchkit.emulator.http.keys import check_key
 from batchkit.emulator.state import batch_lists, batch_store
 from batchkit.emulator.state.query import Query
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from batchkit.emulator.state.world import World
 
     Handler = Callable[[World, Request, Call, Sequence[HttpFault]], Awaitable[Response]]
-
-_JSON_OPERATIONS = frozenset({"batches.create", "chat.completions"})
 
 
 def make_app(world: World, connections: Connections, api_key: str | None) -> Starlette:
@@ -94,7 +93,7 @@ def _written(world: World, response: Response) -> Response:
 async def _answer(world: World, operation: str, handler: Handler, api_key: str | None, request: Request) -> Response:
     body: dict[str, Any] = {}
     problem: ApiError | None = None
-    if operation in _JSON_OPERATIONS:
+    if operation == "batches.create":
         try:
             body = await _json_body(request)
         except ApiError as error:
@@ -105,9 +104,9 @@ async def _answer(world: World, operation: str, handler: Handler, api_key: str |
     call = world.arrive(operation, str(object_id), body)
     faults = world.script.call_faults(call)
     try:
-        _check_key(request, world.dialect.key_headers, api_key)
+        check_key(request.headers, world.dialect.key_headers, api_key)
         for fault in faults:
-            if delay := fault.delay_seconds():
+            if delay := fault.delay_seconds(call):
                 await asyncio.sleep(delay)
             refusal = fault.refuse(call)
             if refusal is not None:
@@ -151,18 +150,6 @@ async def _json_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _check_key(request: Request, headers: Sequence[str], api_key: str | None) -> None:
-    for header in headers:
-        token = request.headers.get(header, "")
-        if header == "authorization":
-            scheme, _, token = token.partition(" ")
-            token = token if scheme.lower() == "bearer" else ""
-        token = token.strip()
-        if token and (api_key is None or token == api_key):
-            return
-    raise ApiError(401, "Invalid API Key", code="invalid_api_key")
-
-
 def _unknown_url(world: World, request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = f"Unknown request URL: {request.method} {request.url.path}. Please check the URL for typos"
@@ -193,11 +180,8 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/files/{id}", "files.retrieve", files.get_file),
     ("GET", "/files/{id}/content", "files.content", files.get_content),
     ("DELETE", "/files/{id}", "files.delete", files.delete_file),
-    ("POST", "/chat/completions", "chat.completions", synchronous.chat),
-    ("POST", "/audio/transcriptions", "audio.transcriptions", synchronous.audio),
-    ("POST", "/audio/translations", "audio.translations", synchronous.audio),
-    ("GET", "/models", "models.list", synchronous.list_models),
-    ("GET", "/models/{id:path}", "models.retrieve", synchronous.get_model),
+    ("GET", "/models", "models.list", model_list.list_models),
+    ("GET", "/models/{id:path}", "models.retrieve", model_list.get_model),
 )
 
 

@@ -16,10 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER, find_dialect
 from batchkit.emulator.http.app import make_app
+from batchkit.emulator.http.protocol import SynchronousProtocol
+from batchkit.emulator.http.synchronous import Synchronous
 from batchkit.emulator.scenarios.scenario import Scenario, load_scenario
 from batchkit.emulator.state.execution import Engine
 from batchkit.emulator.state.ledger import Ledger, take_ledger
@@ -59,11 +60,13 @@ class _OpenConnections:
         client = scope.get("client")
         return None if client is None else self._by_client.get((client[0], client[1]))
 
-    def protocol(self) -> type[H11Protocol]:
-        """Return a protocol class that enters its connections here."""
+    def protocol(self, answering: Synchronous) -> type[SynchronousProtocol]:
+        """Return a protocol class that enters its connections here, and whose synchronous calls are answered by ``answering``."""
         by_client = self._by_client
 
-        class TrackedProtocol(H11Protocol):
+        class TrackedProtocol(SynchronousProtocol):
+            synchronous = answering
+
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows asyncio's type the same way
                 super().connection_made(transport)
                 if self.client is not None:
@@ -158,7 +161,8 @@ class Emulator:
             engine = Engine(self._world)
             engine.start()
             stack.callback(engine.stop)
-            server = _make_server(make_app(self._world, connections, self._accepted_key), connections)
+            protocol = connections.protocol(Synchronous(self._world, self._accepted_key))
+            server = _make_server(make_app(self._world, connections, self._accepted_key), protocol)
             _serve_in_thread(server, listener, stack)
             self._stack = stack.pop_all()
         return self
@@ -254,11 +258,11 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._stop_asked.set)
 
 
-def _make_server(app: object, connections: _OpenConnections) -> _Server:
+def _make_server(app: object, protocol: type[SynchronousProtocol]) -> _Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type] # uvicorn names ASGI's types by its own stubs
-            http=connections.protocol(),
+            http=protocol,
             loop="asyncio",
             ws="none",
             lifespan="off",

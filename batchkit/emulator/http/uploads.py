@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Protocol
 
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -32,10 +32,18 @@ class Form:
         return next(iter(self.fields.get(name, ())), None)
 
 
+class Target(Protocol):
+    """Where the bytes of a file go."""
+
+    def write(self, data: memoryview, /) -> object:
+        """Take the next bytes."""
+        ...
+
+
 class _Reader:
     """Receives the parser's events."""
 
-    def __init__(self, target: BinaryIO, limit_bytes: int) -> None:
+    def __init__(self, target: Target, limit_bytes: int) -> None:
         self.form = Form()
         self._target = target
         self._limit_bytes = limit_bytes
@@ -87,18 +95,19 @@ class _Reader:
         self.form.first_line = bytes(self._first_line)
 
 
-async def read_form(request: Request, target: Path, *, limit_bytes: int) -> Form:
-    """Read a multipart body completely; at most ``limit_bytes`` of the part named ``file`` go to ``target``.
+class FormReader:
+    """Reads a multipart body piece by piece; at most ``limit_bytes`` of the part named ``file`` are written to ``target``.
 
-    Raises ``ApiError`` 400 if the body is not multipart or is malformed.
+    All of it raises ``ApiError`` 400 if the body is not multipart or is malformed.
     """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
-    boundary = options.get(b"boundary")
-    if kind != b"multipart/form-data" or not boundary:
-        raise ApiError(400, "request Content-Type isn't multipart/form-data")
-    with target.open("wb") as file:
-        reader = _Reader(file, limit_bytes)
-        parser = MultipartParser(
+
+    def __init__(self, content_type: str, target: Target, limit_bytes: int) -> None:
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary")
+        if kind != b"multipart/form-data" or not boundary:
+            raise ApiError(400, "request Content-Type isn't multipart/form-data")
+        self._reader = reader = _Reader(target, limit_bytes)
+        self._parser = MultipartParser(
             boundary,
             {
                 "on_part_begin": reader.on_part_begin,
@@ -110,11 +119,35 @@ async def read_form(request: Request, target: Path, *, limit_bytes: int) -> Form
                 "on_part_end": reader.on_part_end,
             },
         )
+
+    def feed(self, data: bytes) -> None:
+        """Read the next bytes."""
         try:
-            async for piece in request.stream():
-                if piece:
-                    parser.write(piece)
-            parser.finalize()
+            self._parser.write(data)
         except ValueError as error:
-            raise ApiError(400, f"malformed multipart body: {error}") from None
-    return reader.form
+            raise _malformed(error) from None
+
+    def finish(self) -> Form:
+        """Return the form at the end of the body."""
+        try:
+            self._parser.finalize()
+        except ValueError as error:
+            raise _malformed(error) from None
+        return self._reader.form
+
+
+def _malformed(error: ValueError) -> ApiError:
+    return ApiError(400, f"malformed multipart body: {error}")
+
+
+async def read_form(request: Request, target: Path, *, limit_bytes: int) -> Form:
+    """Read a multipart body completely; at most ``limit_bytes`` of the part named ``file`` go to ``target``.
+
+    Raises ``ApiError`` 400 if the body is not multipart or is malformed.
+    """
+    with target.open("wb") as file:
+        reader = FormReader(request.headers.get("content-type", ""), file, limit_bytes)
+        async for piece in request.stream():
+            if piece:
+                reader.feed(piece)
+        return reader.finish()

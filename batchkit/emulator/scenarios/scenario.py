@@ -3,6 +3,7 @@
 A scenario file is TOML, or JSON of the same shape; every key may be left out::
 
     seed = 7
+    plan = "free"               # or "developer"
     models = ["openai/gpt-oss-20b", "my/own-model"]  # the models that are served, instead of the provider's
 
     [timing]                    # provider seconds
@@ -10,6 +11,9 @@ A scenario file is TOML, or JSON of the same shape; every key may be left out::
 
     [limits]
     max_bytes = 100_000_000
+
+    [rates]                     # of synchronous calls, instead of the plan's
+    requests_per_minute = 30
 
     [[replies]]                 # the answers of models to prompts that match; the first match counts
     match = "(?i)love|great"
@@ -33,6 +37,7 @@ from typing import Any, ClassVar, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
+from batchkit.emulator.contract.rates import PlanName, Rates
 from batchkit.emulator.faults import Fault, suggestion
 from batchkit.errors import BatchkitError
 
@@ -72,6 +77,18 @@ class ScenarioLimits(_Section):
     errors_shown: int = Field(default=500, ge=1)
 
 
+class RateSection(Rates):
+    """The rate limits of synchronous calls: of every model, or in ``models`` of one; what is left out is the plan's.
+
+    ``completion_tokens`` are reserved for a request that names no limit of its own. With ``give_back`` a request's reservation
+    shrinks to what it used, once it is answered.
+    """
+
+    models: dict[str, Rates] = Field(default={})
+    completion_tokens: int = Field(default=1_024, ge=1)
+    give_back: bool = True
+
+
 class Reply(_Section):
     """The answer of chat models if their last user message matches; ``models`` empty means all models."""
 
@@ -97,7 +114,7 @@ class Scenario(_Section):
     """A script for the emulator. ``seed`` decides every choice that a fault makes by share.
 
     ``models`` are the ids that are listed; None lists the provider's. Requests to others are answered 404 model_not_found, unless
-    ``any_model`` is set.
+    ``any_model`` is set. ``plan`` decides the rate limits, the service tiers, and whether batches are offered; None refuses nothing.
     """
 
     name: str = "unnamed"
@@ -107,6 +124,8 @@ class Scenario(_Section):
     limits: ScenarioLimits = ScenarioLimits()
     models: frozenset[str] | None = None
     any_model: bool = False
+    plan: PlanName | None = None
+    rates: RateSection = RateSection()
     replies: tuple[Reply, ...] = ()
     faults: tuple[SerializeAsAny[Fault], ...] = ()
 

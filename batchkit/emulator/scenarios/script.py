@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from batchkit.emulator.contract.rates import PLANS
 from batchkit.emulator.contract.rules import BatchRules, Limits
-from batchkit.emulator.faults import BatchFault, Fault, HttpFault, LineFault
+from batchkit.emulator.faults import BatchFault, Fault, HttpFault, LineFault, calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,9 @@ class Script:
         self.replies = scenario.replies
         self.lines = self._of_kind(LineFault)
         self._batches = self._of_kind(BatchFault)
-        self._calls = self._of_kind(HttpFault)
+        self.plan = PLANS[scenario.plan]
+        gate: tuple[HttpFault, ...] = () if self.plan.batches else (calls.PlanGate(),)
+        self._calls = (*gate, *self._of_kind(HttpFault))
 
     def _of_kind(self, kind: type[_Kind]) -> tuple[_Kind, ...]:
         return tuple(fault for fault in self.scenario.faults if isinstance(fault, kind))

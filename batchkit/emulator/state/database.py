@@ -77,6 +77,14 @@ _TABLES = (
         succeeded INTEGER NOT NULL
     ) WITHOUT ROWID
     """,
+    """
+    CREATE TABLE IF NOT EXISTS synchronous (
+        request TEXT PRIMARY KEY,
+        executed INTEGER NOT NULL,
+        succeeded INTEGER NOT NULL,
+        delivered INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
     "CREATE TABLE IF NOT EXISTS calls (operation TEXT PRIMARY KEY, total INTEGER NOT NULL, baseline INTEGER NOT NULL) WITHOUT ROWID",
 )
 

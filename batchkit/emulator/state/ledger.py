@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from batchkit.emulator.state.synchronous_ledger import SynchronousTotals, request_counts, request_lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -68,7 +70,8 @@ class Ledger:
     """A snapshot. ``batches`` and ``uploads`` are oldest first, ``calls`` counts HTTP calls by operation.
 
     ``executed`` and ``successes`` map each custom_id that a batch carried to how often it was executed and answered
-    with success; both hold every custom_id, so prefer ``GET /_emulator/executions`` for millions.
+    with success; both hold every custom_id, so prefer ``GET /_emulator/executions`` for millions. ``synchronous`` sums up the
+    calls beside batches, ``synchronous_executed`` maps each of their requests to how often it was executed.
     """
 
     batches: tuple[LedgerBatch, ...]
@@ -77,6 +80,8 @@ class Ledger:
     calls: dict[str, int]
     executed: dict[str, int]
     successes: dict[str, int]
+    synchronous: SynchronousTotals
+    synchronous_executed: dict[str, int]
 
     def executions(self, custom_id: str) -> int:
         """Return the number of executions of a request: 0 if it was never executed or never sent."""
@@ -88,7 +93,8 @@ class Ledger:
 
 
 def take_ledger(world: World, *, with_executions: bool = True) -> Ledger:
-    """Read the ledger at one moment; without executions the two maps are empty."""
+    """Read the ledger at one moment; without executions the three maps are empty."""
+    world.save()
     with world.database.snapshot() as connection:
         batches = connection.execute("SELECT * FROM batches ORDER BY sequence").fetchall()
         uploads = connection.execute("SELECT * FROM files WHERE purpose = 'batch' ORDER BY sequence").fetchall()
@@ -99,8 +105,10 @@ def take_ledger(world: World, *, with_executions: bool = True) -> Ledger:
             FROM executions
             """
         ).fetchone()
-        executed, successes = {}, {}
+        synchronous = world.synchronous.totals(connection)
+        executed, successes, called = {}, {}, {}
         if with_executions:
+            called = request_counts(connection)
             for row in connection.execute("SELECT custom_id, executed, succeeded FROM executions"):
                 executed[row["custom_id"]] = row["executed"]
                 successes[row["custom_id"]] = row["succeeded"]
@@ -139,6 +147,8 @@ def take_ledger(world: World, *, with_executions: bool = True) -> Ledger:
         calls=world.calls(),
         executed=executed,
         successes=successes,
+        synchronous=synchronous,
+        synchronous_executed=called,
     )
 
 
@@ -148,3 +158,10 @@ def execution_lines(world: World) -> Iterator[bytes]:
         cursor = connection.execute("SELECT custom_id, carried, executed, succeeded FROM executions ORDER BY custom_id")
         while rows := cursor.fetchmany(_PAGE):
             yield b"".join(orjson.dumps(dict(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+def synchronous_lines(world: World) -> Iterator[bytes]:
+    """Stream the ledger's synchronous requests as JSON lines ``{request, executed, succeeded, delivered}``, by request."""
+    world.save()
+    with world.database.snapshot() as connection:
+        yield from request_lines(connection)

@@ -18,6 +18,7 @@ from batchkit.emulator.scenarios.scenario import Scenario, ScenarioError, load_s
 from batchkit.emulator.scenarios.script import Script
 from batchkit.emulator.state.clock import Clock
 from batchkit.emulator.state.database import Database
+from batchkit.emulator.state.synchronous_ledger import SynchronousLedger
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class World:
         self.dialect = self._known_dialect(stored.get("provider"), provider)
         self.project_id = stored.get("project_id") or type_id("project", self.clock.now(), 0x5EED)
         self.batch_baseline = int(stored.get("batch_baseline", 0))
+        self.scenario_at = float(stored.get("scenario_at", self.clock.now()))
         self._calls_lock = Lock()
         self._totals: dict[str, int] = dict.fromkeys(OPERATIONS, 0)
         self._baselines: dict[str, int] = dict.fromkeys(OPERATIONS, 0)
@@ -94,6 +96,7 @@ class World:
         for row in self.database.rows("SELECT operation, total, baseline FROM calls"):
             self._totals[row["operation"]] = row["total"]
             self._baselines[row["operation"]] = row["baseline"]
+        self.synchronous = SynchronousLedger(self.database)
         self._restore_scenario(stored.get("scenario"), scenario)
 
     def _known_dialect(self, stored: str | None, given: str | None) -> Dialect:
@@ -126,12 +129,14 @@ class World:
         with self._calls_lock:
             self._baselines = dict(self._totals)
             self._object_calls.clear()
+        self.scenario_at = self.clock.now()
         self.script = Script(scenario, self.dialect)
         with self.write() as connection:
             (self.batch_baseline,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM batches").fetchone()
             entries = {
                 "scenario": scenario.model_dump_json(),
                 "batch_baseline": str(self.batch_baseline),
+                "scenario_at": repr(self.scenario_at),
                 "project_id": self.project_id,
                 "provider": self.dialect.name,
             }
@@ -144,13 +149,14 @@ class World:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction; the provider time and the counts of calls are saved with it."""
+        """Open a transaction; the provider time and the counts of calls and executions are saved with it."""
         with self.database.write() as connection:
             yield connection
             with self._calls_lock:
                 counts = [(name, total, self._baselines[name]) for name, total in self._totals.items() if total]
             connection.executemany("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", counts)
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (repr(self.clock.now()),))
+            self.synchronous.write_to(connection)
 
     def arrive(self, operation: str, object_id: str, body: dict[str, Any]) -> Call:
         """Count a call."""
@@ -159,7 +165,8 @@ class World:
             key = (operation, object_id)
             self._object_calls[key] = self._object_calls.get(key, 0) + 1
             ordinal = self._totals[operation] - self._baselines[operation]
-            return Call(operation, ordinal, object_id, self._object_calls[key], body, self.clock.now())
+            now = self.clock.now()
+            return Call(operation, ordinal, object_id, self._object_calls[key], body, now, now - self.scenario_at)
 
     def calls(self) -> dict[str, int]:
         """Return the number of calls of each operation since the directory exists; operations without calls are left out."""
@@ -187,9 +194,13 @@ class World:
         """Return a batch's number among those created since the scenario was set; earlier ones are below 1."""
         return int(batch["sequence"]) - self.batch_baseline
 
-    def close(self) -> None:
-        """Save the counts and close the database."""
+    def save(self) -> None:
+        """Save the counts."""
         with self.write():
             pass
+
+    def close(self) -> None:
+        """Save the counts and close the database."""
+        self.save()
         self.database.close()
         self._lock_file.close()
