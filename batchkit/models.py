@@ -34,6 +34,13 @@ class LaneChoice(StrEnum):
     AUTO = "auto"
 
 
+class OnDoubt(StrEnum):
+    """What becomes of a request that may have been paid for without an answer."""
+
+    RESEND = "resend"
+    FAIL = "fail"
+
+
 class ShardState(StrEnum):
     """The state of a shard; ``lifecycle.SHARD_TRANSITIONS`` has the transitions."""
 

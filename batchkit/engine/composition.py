@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from batchkit.errors import BatchkitError
+    from batchkit.provider.call_reply import CallReply
     from batchkit.provider.call_verdicts import CallJudgement
     from batchkit.provider.dialect import Dialect
     from batchkit.settings import Settings
@@ -91,12 +92,17 @@ def build_lane(settings: Settings, clock: Callable[[], float]) -> SyncLane:
     )
 
 
-def _refused_call(judgement: CallJudgement) -> BatchkitError:
+def _refused_call(reply: CallReply, judgement: CallJudgement) -> BatchkitError:
     """Return the error of a refusal that concerns all calls."""
-    kind = {CallVerdict.ACCOUNT: AccountRefused, CallVerdict.WRONG_ADDRESS: WrongAddress}.get(
-        judgement.verdict, ConfigurationError
-    )
-    return kind(judgement.message, hint=judgement.hint)
+    match judgement.verdict:
+        case CallVerdict.ACCOUNT:
+            return AccountRefused(
+                judgement.message, hint=judgement.hint, status=reply.status or 0, code=judgement.code
+            )
+        case CallVerdict.WRONG_ADDRESS:
+            return WrongAddress(judgement.message, hint=judgement.hint)
+        case _:
+            return ConfigurationError(judgement.message, hint=judgement.hint)
 
 
 def split_defaults(settings: Settings) -> SplitDefaults:

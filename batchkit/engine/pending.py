@@ -227,7 +227,18 @@ class PendingWork:
             due = shard_leases.count_claimable(
                 connection, workload_id, states, owner=owner, now=now, at_most=1, lanes=(Lane.BATCH,)
             )
-        return report_held(self._context) if due else StepReport({})
+        return (report_held(self._context) if due else StepReport({})) + self._outage_of_lane(workload_id)
+
+    def _outage_of_lane(self, workload_id: WorkloadId) -> StepReport:
+        """Report that the sync lane waits for a server that does not answer."""
+        if self._idle_until.get(workload_id) is None:
+            return StepReport({})
+        lane = self._context.lane()
+        notes = tuple(send.pauses(self._context, lane))
+        trouble = lane.trouble()
+        if trouble is None:
+            return StepReport({}, notes)
+        return StepReport({}, notes, outage=trouble.what, outage_since=trouble.since)
 
     def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
         """Run a step of the pass; rows that another process holds skip this step only."""

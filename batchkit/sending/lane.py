@@ -20,6 +20,7 @@ from msgspec import Raw, Struct
 from batchkit.errors import BatchkitError, SpoolError
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
+from batchkit.models import Trouble
 from batchkit.provider.call_reply import CallEnd
 from batchkit.provider.call_verdicts import CallJudgement, CallVerdict
 from batchkit.sending.estimate import estimate
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from batchkit.models import ShardId, WorkloadId
     from batchkit.provider.call_reply import CallReply
     from batchkit.provider.calls import CallClient
-    from batchkit.sending.gates import Gates, Parked
+    from batchkit.sending.gates import Gates
 
 #: A server error is an answer, but often passes: the request gets this many turns before its attempt has failed.
 _TURNS_AFTER_SERVER_ERRORS: Final = 3
@@ -113,7 +114,7 @@ class SyncLane:
         *,
         clock: Callable[[], float],
         judge: Callable[[CallReply], CallJudgement],
-        refused: Callable[[CallJudgement], BatchkitError],
+        refused: Callable[[CallReply, CallJudgement], BatchkitError],
     ) -> None:
         self._client = client
         self._gates = gates
@@ -126,6 +127,7 @@ class SyncLane:
         self._queues: dict[GateKey, deque[_Call]] = {}
         self._shards: dict[ShardId, LaneShard] = {}
         self._is_closed = False
+        self._trouble: Trouble | None = None
         self._dispatcher = threading.Thread(target=self._dispatch, name="batchkit-lane", daemon=True)
         self._dispatcher.start()
 
@@ -216,9 +218,16 @@ class SyncLane:
             return None
         return self._clock() + max(min(parked[key] for key in keys) - time.monotonic(), 0.0)
 
-    def parked(self) -> list[Parked]:
-        """Return the models that wait, and why; times are monotonic seconds."""
-        return list(self._gates.parked(time.monotonic()))
+    def pauses(self) -> list[tuple[str, str, float]]:
+        """Return the models that nothing is sent for, as (model, reason, until in Unix seconds)."""
+        now = time.monotonic()
+        return [
+            (park.key.model, park.reason, self._clock() + max(park.until - now, 0.0)) for park in self._gates.parked(now)
+        ]
+
+    def trouble(self) -> Trouble | None:
+        """Return the outage: calls have failed since then, without an answer in between; None without one."""
+        return self._trouble
 
     @property
     def in_flight(self) -> int:
@@ -346,13 +355,14 @@ class SyncLane:
     def _conclude(self, call: _Call, reply: CallReply) -> None:
         judgement = self._judge(reply)
         verdict = judgement.verdict
+        self._note(judgement)
         if verdict in _NOT_EXECUTED:
             self._requeue(call, judgement)
         elif verdict is CallVerdict.SERVER_ERROR and call.turns + 1 < _TURNS_AFTER_SERVER_ERRORS:
             call.turns += 1
             self._requeue(call, judgement)
         elif verdict in _OF_THE_ACCOUNT:
-            error = self._refused(judgement)
+            error = self._refused(reply, judgement)
             with self._changed:
                 for shard in self._shards.values():
                     shard.is_halted = True
@@ -360,6 +370,14 @@ class SyncLane:
             self._requeue(call, judgement)
         else:
             self._write(call, reply, judgement)
+
+    def _note(self, judgement: CallJudgement) -> None:
+        if judgement.verdict not in _BROKEN:
+            self._trouble = None
+            return
+        known = self._trouble
+        since, tries = (self._clock(), 0) if known is None else (known.since, known.tries)
+        self._trouble = Trouble(f"the provider cannot be reached: {judgement.message}", since, tries + 1)
 
     def _write(self, call: _Call, reply: CallReply, judgement: CallJudgement) -> None:
         used: Amounts | None = None
@@ -413,6 +431,7 @@ class SyncLane:
 _NOT_EXECUTED: Final = frozenset(
     {CallVerdict.LIMITED_SHORT, CallVerdict.LIMITED_LONG, CallVerdict.CAPACITY, CallVerdict.NOT_SENT}
 )
+_BROKEN: Final = frozenset({CallVerdict.NOT_SENT, CallVerdict.SERVER_ERROR, CallVerdict.IN_DOUBT})
 _OF_THE_ACCOUNT: Final = frozenset(
     {CallVerdict.ACCOUNT, CallVerdict.TIER, CallVerdict.REDIRECT, CallVerdict.WRONG_ADDRESS}
 )

@@ -125,14 +125,15 @@ def _settle(context: StepContext, lane: SyncLane, workload: Workload) -> StepRep
             shards.set_answered(connection, running, owner=context.owner)
     if error is not None:
         raise error
-    return report + StepReport({}, tuple(_limits(lane, context)))
+    return report
 
 
-def _limits(lane: SyncLane, context: StepContext) -> list[str]:
+def pauses(context: StepContext, lane: SyncLane) -> list[str]:
+    """Return a sentence for each model that nothing is sent to, with the reason and the end."""
     now = context.clock()
     return [
-        f"{park.key.model}: {park.reason}; nothing is sent before {formatting.when(now + park.wait_seconds, now)}"
-        for park in lane.parked()
+        f"{model}: {reason}; nothing is sent to it before {formatting.when(until, now)}"
+        for model, reason, until in lane.pauses()
     ]
 
 

@@ -15,7 +15,7 @@ from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
 from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
-from batchkit.models import Lane, LaneChoice, RetryPolicy, ReuseMode
+from batchkit.models import Lane, LaneChoice, OnDoubt, RetryPolicy, ReuseMode
 from batchkit.sharding import SMALL_REQUESTS, SYNC_SHARD_LINES
 from batchkit.steps import unfinished
 from batchkit.steps.cutting import cut_shards
@@ -47,7 +47,7 @@ class SplitOptions:
     ``default_reuse`` counts. Answers are reused within the same ``reuse_scope`` only.
 
     ``lane`` says how the requests travel; ``auto`` sends an input of up to ``small`` requests one by one. ``tiers`` are those of the
-    workload; ``on_doubt`` is ``resend`` or ``fail``: what becomes of a request that may have been paid for without an answer.
+    workload; ``on_doubt`` is what becomes of a request that may have been paid for without an answer.
     """
 
     window: str | None = None
@@ -66,7 +66,7 @@ class SplitOptions:
     lane: LaneChoice | None = None
     small: int | None = None
     tiers: str | None = None
-    on_doubt: str | None = None
+    on_doubt: OnDoubt | None = None
 
     @property
     def reuse_mode(self) -> ReuseMode:
@@ -93,7 +93,7 @@ class SplitDefaults:
         return RetryPolicy(
             max_attempts=options.max_attempts or self.max_attempts,
             max_expiries=options.max_expiries or self.max_expiries,
-            resends_doubts=options.on_doubt != "fail",
+            resends_doubts=options.on_doubt is not OnDoubt.FAIL,
         )
 
     def lane_of(self, paths: Sequence[Path], options: SplitOptions) -> Lane:
@@ -247,7 +247,7 @@ def change_policies(store: Store, workload: Workload, options: SplitOptions) -> 
         "max_expiries": options.max_expiries,
         "answer_rules": options.answer_rules,
         "tiers": options.tiers,
-        "resends_doubts": None if options.on_doubt is None else options.on_doubt != "fail",
+        "resends_doubts": None if options.on_doubt is None else options.on_doubt is OnDoubt.RESEND,
     }
     changed = {column: value for column, value in given.items() if value is not None}
     with store.write() as connection:

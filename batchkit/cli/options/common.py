@@ -30,6 +30,7 @@ _PASSWORD_OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 
 LOCATIONS = "Locations and account"
 BATCHES = "Batches and retries"
+LANES = "Lane: batches or single calls"
 WAITING = "Waiting"
 NOTIFYING = "Notifications"
 
@@ -215,6 +216,69 @@ MaxExpiries = Annotated[
         metavar="N",
         help="How often one request may expire or go missing (default 10).",
         rich_help_panel=BATCHES,
+        show_default=False,
+    ),
+]
+Lane = Annotated[
+    str | None,
+    typer.Option(
+        "--lane",
+        metavar="LANE",
+        help="batch: in batches, at half the price; sync: one by one over the ordinary endpoints, at once and within the limits of"
+        " the account; auto: sync for small inputs and for accounts without batches (BATCHKIT_LANE; default batch).",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Small = Annotated[
+    int | None,
+    typer.Option(
+        "--small",
+        metavar="N",
+        min=0,
+        help="With --lane auto, send an input of up to N requests one by one (default 100).",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Tier = Annotated[
+    str | None,
+    typer.Option(
+        "--tier",
+        metavar="TIER",
+        help="The service tier of single calls, such as flex or on_demand, for requests that name none (default the provider's).",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+OnDoubt = Annotated[
+    str | None,
+    typer.Option(
+        "--on-doubt",
+        metavar="resend|fail",
+        help="What becomes of a single call that was on the way when the command died, or got no answer in time: it may have been"
+        " paid for. resend sends it again, fail counts it as failed (default resend).",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Rpm = Annotated[
+    float | None,
+    typer.Option(
+        "--rpm",
+        metavar="N",
+        help="At most N single calls a minute for each model (default what the provider's answers say).",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Tpm = Annotated[
+    float | None,
+    typer.Option(
+        "--tpm",
+        metavar="N",
+        help="At most N tokens a minute for each model, in single calls (default what the provider's answers say).",
+        rich_help_panel=LANES,
         show_default=False,
     ),
 ]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from enum import StrEnum
 from functools import wraps
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from batchkit.cli.options import common, tables
 from batchkit.errors import UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from batchkit.steps.split import SplitOptions
 
 Verb = Callable[..., None]
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +33,51 @@ class CutFlags:
     shard_bytes: common.ShardBytes = None
     max_attempts: common.MaxAttempts = None
     max_expiries: common.MaxExpiries = None
+    lane: common.Lane = None
+    small: common.Small = None
+    tier: common.Tier = None
+    on_doubt: common.OnDoubt = None
+    rpm: common.Rpm = None
+    tpm: common.Tpm = None
     reuse: common.Reuse = None
     reuse_urls: common.ReuseUrls = False
 
     @property
     def limits(self) -> dict[str, Any]:
         """The flags that are settings, too."""
-        return {name: value for name, value in asdict(self).items() if name not in {"reuse", "reuse_urls"}}
+        return {name: value for name, value in asdict(self).items() if name not in _ONLY_OPTIONS}
 
     def options(self) -> SplitOptions:
         """Return them as the options of a split. Raises ``UsageError`` for flags that contradict each other."""
-        from batchkit.models import ReuseMode  # noqa: PLC0415 - --help need not wait for it
+        from batchkit.models import LaneChoice, OnDoubt, ReuseMode  # noqa: PLC0415 - --help need not wait for it
         from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
 
         if self.reuse_urls and self.reuse is False:
             raise UsageError("--no-reuse and --reuse-urls contradict each other", hint="leave out one of them")
         mode = None if self.reuse is None else ReuseMode.ON if self.reuse else ReuseMode.OFF
-        return SplitOptions(**self.limits, reuse=ReuseMode.URLS if self.reuse_urls else mode)
+        limits = {name: value for name, value in self.limits.items() if name not in _ONLY_SETTINGS}
+        return SplitOptions(
+            **limits | {"lane": _chosen("--lane", self.lane, LaneChoice)},
+            reuse=ReuseMode.URLS if self.reuse_urls else mode,
+            tiers=self.tier,
+            on_doubt=_chosen("--on-doubt", self.on_doubt, OnDoubt),
+        )
+
+
+#: The flags of ``CutFlags`` that are no settings, and those that are nothing else.
+_ONLY_OPTIONS = frozenset({"reuse", "reuse_urls", "tier", "on_doubt"})
+_ONLY_SETTINGS = frozenset({"rpm", "tpm"})
+
+
+def _chosen(option: str, value: str | None, choices: type[Choice]) -> Choice | None:
+    """Return the choice that a flag names, None without one. Raises ``UsageError``."""
+    if value is None:
+        return None
+    try:
+        return choices(value)
+    except ValueError:
+        names = ", ".join(choices)
+        raise UsageError(f"{option} {value}: there is no such choice", hint=f"choose one of {names}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
