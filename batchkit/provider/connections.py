@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from batchkit.provider.access import is_loopback, reveal_key
+from batchkit.provider.access import reveal_key
 from batchkit.provider.dialect import AuthStyle
+from batchkit.provider.proxies import proxy_of
 from batchkit.provider.reading import ENCODINGS
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def new_client(
     return httpx.Client(
         base_url=base_url,
         headers={
-            **_key_header(reveal_key(api_key), auth),
+            **key_header(reveal_key(api_key), auth),
             "User-Agent": "batchkit",
             "Accept-Encoding": ENCODINGS,
         },
@@ -186,12 +187,14 @@ def new_client(
         verify=verify,
         # No cookie is kept: the API needs none, and one that is not ASCII would break every later request.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        # A proxy from the environment would see the key, which must not leave this machine.
-        trust_env=not is_loopback(base_url.host),
+        # The proxy is the only thing that the environment decides here.
+        proxy=proxy_of(base_url),
+        trust_env=False,
     )
 
 
-def _key_header(key: str, auth: AuthStyle) -> dict[str, str]:
+def key_header(key: str, auth: AuthStyle) -> dict[str, str]:
+    """Return the one header that has the key."""
     return {"api-key": key} if auth is AuthStyle.API_KEY else {"Authorization": f"Bearer {key}"}
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from batchkit.lifecycle import LineCodes
+from batchkit.provider.rate_limits import LimitPeriod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,6 +166,14 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrdinaryCalls:
+    """The ordinary endpoints. ``requests_header`` and ``tokens_header`` are the periods that the ``x-ratelimit-*`` headers count over."""
+
+    requests_header: LimitPeriod = LimitPeriod.MINUTE
+    tokens_header: LimitPeriod = LimitPeriod.MINUTE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """One provider. ``name`` is what commands take and databases hold; ``title`` is for people.
 
@@ -188,6 +197,7 @@ class Dialect:
     models: ModelFacts = field(default_factory=ModelFacts)
     prices: Prices = field(default_factory=Prices)
     retention: Retention = field(default_factory=Retention)
+    calls: OrdinaryCalls = field(default_factory=OrdinaryCalls)
     cancel_minutes: int = 10
     free_request: tuple[str, str] | None = None
 

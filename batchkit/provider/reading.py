@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 #: The encodings that a request accepts; other encodings are not decoded.
 ENCODINGS = "gzip, deflate"
@@ -20,6 +20,19 @@ _SIGNS_OF_VALUES = (b",", b"[", b"{")
 _KNOWN_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _NO_HEADER = -zlib.MAX_WBITS
+
+
+class RawReply(Protocol):
+    """A reply whose body is still to be read: one of HTTPX, or of a client of our own. Names of ``headers`` are in lower case."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+        ...
+
+    def iter_raw(self) -> Iterator[bytes]:
+        """Yield the body as it arrives, still encoded."""
+        ...
 
 
 class TooLong(Exception):
@@ -55,18 +68,23 @@ def read_whole(response: httpx.Response, *, max_bytes: int, max_values: int) -> 
         content += piece
         if len(content) > max_bytes:
             raise TooLong(f"{max_bytes:,} bytes")
-    if sum(map(content.count, _SIGNS_OF_VALUES)) > max_values:
-        raise TooLong(f"{max_values:,} JSON values")
+    check_values(content, max_values=max_values)
     return Reply(response.status_code, response.headers, bytes(content))
 
 
-def is_readable(response: httpx.Response) -> bool:
+def check_values(content: bytes | bytearray, *, max_values: int) -> None:
+    """Raise ``TooLong`` when the JSON of ``content`` has more than about ``max_values`` values."""
+    if sum(map(content.count, _SIGNS_OF_VALUES)) > max_values:
+        raise TooLong(f"{max_values:,} JSON values")
+
+
+def is_readable(response: RawReply) -> bool:
     """Return whether the body has an encoding that ``decoded`` knows, or none."""
     encodings = _encodings(response)
     return not encodings or (len(encodings) == 1 and encodings[0] in _KNOWN_ENCODINGS)
 
 
-def decoded(response: httpx.Response) -> Iterator[bytes]:
+def decoded(response: RawReply) -> Iterator[bytes]:
     """Yield the body as it arrives, decoded, in pieces of at most a megabyte. Raises ``httpx.RequestError``."""
     if not _encodings(response):
         yield from response.iter_raw()
@@ -92,6 +110,6 @@ def decoded(response: httpx.Response) -> Iterator[bytes]:
         raise httpx.DecodingError("the encoded body ends too early")
 
 
-def _encodings(response: httpx.Response) -> list[str]:
+def _encodings(response: RawReply) -> list[str]:
     names = response.headers.get("content-encoding", "").lower().split(",")
     return [name.strip() for name in names if name.strip() not in {"", "identity"}]

@@ -13,10 +13,12 @@ from batchkit.provider.dialect import (
     KeySource,
     ListStyle,
     ModelFacts,
+    OrdinaryCalls,
     Prices,
     Retention,
 )
 from batchkit.provider.groq import audio, chat, models
+from batchkit.provider.rate_limits import LimitPeriod
 from batchkit.sharding import ShardLimits, Windows
 
 if TYPE_CHECKING:
@@ -106,4 +108,6 @@ GROQ: Final = Dialect(
     ),
     # console.groq.com/docs/batch: files are kept for 30 days.
     retention=Retention(input_days=30, output_days=30),
+    # console.groq.com/docs/rate-limits: the headers of requests count per day, those of tokens per minute.
+    calls=OrdinaryCalls(requests_header=LimitPeriod.DAY),
 )
