@@ -147,36 +147,30 @@ def decide(
     answer has failed for now.
     """
     attempts += 1
+    is_spent = False
     match kind:
         case OutcomeKind.SUCCEEDED:
             return RequestDecision(RequestState.SUCCEEDED, attempts, expiries)
         case OutcomeKind.REFUSED:
-            return RequestDecision(RequestState.FAILED, attempts, expiries)
+            is_spent = True
         case OutcomeKind.TRANSIENT:
-            if attempts - expiries >= policy.max_attempts:
-                return RequestDecision(RequestState.FAILED, attempts, expiries)
+            is_spent = attempts - expiries >= policy.max_attempts
+        case OutcomeKind.NO_ANSWER:
+            is_spent = not policy.resends_doubts or attempts - expiries >= policy.max_attempts
         case OutcomeKind.INVALID:
-            if attempts - expiries >= min(policy.max_invalid, policy.max_attempts):
-                return RequestDecision(RequestState.FAILED, attempts, expiries)
-        case OutcomeKind.ACCOUNT:
-            # A refusal of the account proves nothing about the request: both budgets stay unchanged. A failure counts its attempt.
+            is_spent = attempts - expiries >= min(policy.max_invalid, policy.max_attempts)
+        case OutcomeKind.ACCOUNT | OutcomeKind.UNSENT:
+            # Neither proves anything about the request: both budgets stay unchanged. A failure counts its attempt.
             if cancelling or not holding:
                 attempts -= 1
-        case OutcomeKind.UNSENT:
-            attempts -= 1
-        case OutcomeKind.NO_ANSWER:
-            if not policy.resends_doubts or attempts - expiries >= policy.max_attempts:
-                return RequestDecision(RequestState.FAILED, attempts, expiries)
-        case OutcomeKind.IN_DOUBT:
-            # The end of a process is not the request's fault: it uses up no attempt that may end in an error.
+        case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING | OutcomeKind.IN_DOUBT:
+            # Nor does the end of a process, which leaves requests in doubt.
             expiries += 1
-            if not policy.resends_doubts or expiries >= policy.max_expiries:
-                return RequestDecision(RequestState.FAILED, attempts, expiries)
-        case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
-            expiries += 1
-            if not cancelling and expiries >= policy.max_expiries:
-                return RequestDecision(RequestState.FAILED, attempts, expiries)
+            fails = kind is OutcomeKind.IN_DOUBT and not policy.resends_doubts
+            is_spent = not cancelling and (fails or expiries >= policy.max_expiries)
         case _ as never:
             assert_never(never)
+    if is_spent:
+        return RequestDecision(RequestState.FAILED, attempts, expiries)
     state = RequestState.FAILED if holding else RequestState.PENDING
     return RequestDecision(RequestState.CANCELLED if cancelling else state, attempts, expiries)

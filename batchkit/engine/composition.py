@@ -96,9 +96,7 @@ def _refused_call(reply: CallReply, judgement: CallJudgement) -> BatchkitError:
     """Return the error of a refusal that concerns all calls."""
     match judgement.verdict:
         case CallVerdict.ACCOUNT:
-            return AccountRefused(
-                judgement.message, hint=judgement.hint, status=reply.status or 0, code=judgement.code
-            )
+            return AccountRefused(judgement.message, hint=judgement.hint, status=reply.status or 0, code=judgement.code)
         case CallVerdict.WRONG_ADDRESS:
             return WrongAddress(judgement.message, hint=judgement.hint)
         case _:

@@ -222,7 +222,8 @@ class SyncLane:
         """Return the models that nothing is sent for, as (model, reason, until in Unix seconds)."""
         now = time.monotonic()
         return [
-            (park.key.model, park.reason, self._clock() + max(park.until - now, 0.0)) for park in self._gates.parked(now)
+            (park.key.model, park.reason, self._clock() + max(park.until - now, 0.0))
+            for park in self._gates.parked(now)
         ]
 
     def trouble(self) -> Trouble | None:

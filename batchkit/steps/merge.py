@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from batchkit.answers.rules import check_for
 from batchkit import models
+from batchkit.answers.rules import check_for
 from batchkit.errors import RowsHeld, StateConflict
 from batchkit.models import IMPORTED, SENT, BatchStatus, Lane, OutcomeKind, ShardState
 from batchkit.sending.journal import IN_DOUBT_CODE, NO_ANSWER_CODE

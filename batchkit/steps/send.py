@@ -63,9 +63,7 @@ def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Shar
     return report + _settle(context, lane, workload)
 
 
-def _begin(
-    context: StepContext, lane: SyncLane, workload: Workload, shard: Shard, valid_until: float
-) -> StepReport:
+def _begin(context: StepContext, lane: SyncLane, workload: Workload, shard: Shard, valid_until: float) -> StepReport:
     # The journal is there before the state says so: without it the shard was begun on another machine.
     journal = Journal(journal_path(context, workload, shard.key))
     try:
@@ -178,14 +176,13 @@ def _conclude(context: StepContext, workload: Workload, shard: Shard) -> StepRep
     for path in (journal, answers, answers.with_name(f"{shard.key}.requests.jsonl")):
         with disk_errors("delete", path):
             path.unlink(missing_ok=True)
-    notes = (
-        (
-            f"shard {shard.number}: {formatting.counted(len(doubts), 'request')} in flight when {'it' if is_here else 'the machine'}"
-            " stopped may have been paid for",
+    notes: tuple[str, ...] = ()
+    if doubts:
+        what = formatting.counted(len(doubts), "request")
+        end = "the command" if is_here else "another machine"
+        notes = (
+            f"{what} of shard {shard.number} were in flight when {end} stopped: they may have been paid for twice",
         )
-        if doubts
-        else ()
-    )
     return StepReport({"sent": 1, "in doubt": len(doubts)}, notes)
 
 
