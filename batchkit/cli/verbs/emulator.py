@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -73,6 +73,16 @@ def emulator(
             help="Answer requests to any model (default only to those that GET /models lists: the provider's, or the scenario's).",
         ),
     ] = False,
+    plan: Annotated[
+        Literal["free", "developer"] | None,
+        typer.Option(
+            "--plan",
+            metavar="free|developer",
+            help="The account's plan: its rate limits of synchronous calls, its service tiers, and with free no batches (default"
+            " none, with no short limits), unless the scenario names one.",
+            show_default=False,
+        ),
+    ] = None,
     verbose: common.Verbose = False,
     list_scenarios: Annotated[
         bool, typer.Option("--list-scenarios", metavar="", help="List the ready-made scenarios.")
@@ -86,7 +96,7 @@ def emulator(
 ) -> None:
     """Serve an emulated batch API on this machine, for trials and tests: Groq's, or with --provider another one's.
 
-    It answers with made-up texts. The scenario sets how long batches take and which faults occur. GET /_emulator/ledger shows
+    It answers batches and synchronous calls with made-up texts. The scenario sets how long batches take and which faults occur. GET /_emulator/ledger shows
     which requests were executed and paid for. It runs until Ctrl-C.
 
     For example:
@@ -96,6 +106,7 @@ def emulator(
         batchkit run requests.jsonl
 
         batchkit emulator --provider openai
+        batchkit emulator --plan free --speed 60
     """
     if list_scenarios or list_faults:
         from batchkit.cli.render import scenarios  # noqa: PLC0415 - --help need not wait for the emulator
@@ -116,6 +127,7 @@ def emulator(
         api_key=api_key,
         any_model=any_model,
         provider=provider,
+        plan=plan,
         on_ready=lambda emulator: _announce(emulator, has_key=bool(api_key)),
     )
 

@@ -18,7 +18,7 @@ class Room(Generic[_Call]):
     """Holds the calls that are worked on and those that wait, in the order in which they came.
 
     ``elapsed`` returns the provider seconds since the scenario was set; ``finish`` gets each call when its work is done;
-    ``is_wanted`` is whether somebody still waits for a call, otherwise the queue drops it without executing it.
+    ``is_wanted`` is whether somebody still waits for a call; otherwise the queue gives it to ``abandon``, unexecuted.
     """
 
     def __init__(
@@ -27,11 +27,13 @@ class Room(Generic[_Call]):
         elapsed: Callable[[], float],
         finish: Callable[[_Call], None],
         is_wanted: Callable[[_Call], bool],
+        abandon: Callable[[_Call], None],
     ) -> None:
         self._capacity = capacity
         self._elapsed = elapsed
         self._finish = finish
         self._is_wanted = is_wanted
+        self._abandon = abandon
         self._working = 0
         self._waiting: deque[_Call] = deque()
 
@@ -58,3 +60,5 @@ class Room(Generic[_Call]):
             following = self._waiting.popleft()
             if self._is_wanted(following):
                 self._work(following, 1.0)
+            else:
+                self._abandon(following)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
+    from batchkit.emulator.contract.rates import PlanName
+
 _log = logging.getLogger(__name__)
 
 DEFAULT_SPEED = 3_600.0
@@ -89,6 +91,7 @@ class Emulator:
     number of provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
     Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
     ``provider`` is one of ``provider_names()``; None is the one that the directory was last served as, at first ``groq``.
+    ``plan`` is the account's (free or developer), for scenarios that name none; None has no short limits and refuses nothing.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Emulator:
         api_key: str | None = None,
         any_model: bool = False,
         provider: str | None = None,
+        plan: PlanName | None = None,
     ) -> None:
         self._given_directory = directory
         self._scenario = None if scenario is None else load_scenario(scenario)
@@ -111,6 +115,7 @@ class Emulator:
         self._accepted_key = api_key
         self._any_model = any_model
         self._provider = provider
+        self._plan = plan
         self.dialect = find_dialect(provider or DEFAULT_PROVIDER)
         self.api_key = api_key or self.dialect.default_key
         self._stack = ExitStack()
@@ -153,6 +158,7 @@ class Emulator:
                 scenario=self._scenario,
                 any_model=self._any_model,
                 provider=self._provider,
+                plan=self._plan,
             )
             stack.callback(self._close_world, self._world)
             self.dialect = self._world.dialect
@@ -299,6 +305,7 @@ def serve(
     api_key: str | None = None,
     any_model: bool = False,
     provider: str | None = None,
+    plan: PlanName | None = None,
     on_ready: Callable[[Emulator], None] | None = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then return; must be called from the main thread.
@@ -321,6 +328,7 @@ def serve(
             api_key=api_key,
             any_model=any_model,
             provider=provider,
+            plan=plan,
         ) as emulator:
             if on_ready is not None:
                 on_ready(emulator)

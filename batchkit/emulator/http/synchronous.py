@@ -203,7 +203,7 @@ class Synchronous:
             return
         room = self._rooms.get(id(capacity))
         if room is None:
-            room = Room(capacity, self._elapsed, self._execute, lambda waiting: waiting.peer.is_open)
+            room = Room(capacity, self._elapsed, self._execute, lambda waiting: waiting.peer.is_open, self._abandon)
             self._rooms[id(capacity)] = room
         if not room.enter(exchange):
             self._deliver(exchange, capacity.refusal().reply())
@@ -314,6 +314,10 @@ class Synchronous:
         self._world.synchronous.ended(str(reply.status), now, delivered=delivered)
         self._save_soon()
         exchange.peer.reply("".join(head).encode("latin-1", "replace") + body, close=close)
+
+    def _abandon(self, exchange: _Exchange) -> None:
+        """End a call that nobody waits for, and that was not executed."""
+        self._hang_up(exchange, False)
 
     def _hang_up(self, exchange: _Exchange, reset: bool) -> None:
         self._settle(exchange)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from batchkit.emulator.faults import Fault, answers, batches, calls, lines
+from typing import TYPE_CHECKING
+
+from batchkit.emulator.faults import Fault, answers, batches, calls, lines, replies
 from batchkit.emulator.scenarios.scenario import Scenario, Timing
+
+if TYPE_CHECKING:
+    from batchkit.emulator.contract.rates import PlanName
 
 _REFUSED = lines.FailLines(
     fraction=0.03,
@@ -12,8 +17,10 @@ _REFUSED = lines.FailLines(
 )
 
 
-def _scenario(name: str, description: str, *faults: Fault, timing: Timing | None = None) -> Scenario:
-    return Scenario(name=name, description=description, faults=faults, timing=timing or Timing())
+def _scenario(
+    name: str, description: str, *faults: Fault, timing: Timing | None = None, plan: PlanName | None = None
+) -> Scenario:
+    return Scenario(name=name, description=description, faults=faults, timing=timing or Timing(), plan=plan)
 
 
 READY_MADE: dict[str, Scenario] = {
@@ -85,7 +92,28 @@ READY_MADE: dict[str, Scenario] = {
             "The first download of each file silently lacks its second half.",
             calls.CutDownloads(times=1, per_object=True, how="close-delimited"),
         ),
-        _scenario("free-plan", "Files and batches are refused with 403; models work.", calls.PlanGate()),
+        _scenario(
+            "free-plan",
+            "Files and batches are refused with 403; synchronous calls have the free plan's rate limits.",
+            plan="free",
+        ),
+        _scenario(
+            "flaky-calls",
+            "A tenth of the synchronous calls is lost, reset, cut, refused with 500 or 503, or answered late.",
+            calls.DropConnection(on=("synchronous",), fraction=0.02, how="reset"),
+            calls.LoseReply(on=("synchronous",), times=None, fraction=0.02, how="reset"),
+            replies.CutReplies(fraction=0.01),
+            replies.StrangeReplies(fraction=0.01),
+            calls.RefuseCalls(on=("synchronous",), fraction=0.02),
+            calls.RefuseCalls(
+                on=("synchronous",),
+                fraction=0.02,
+                status=503,
+                message="Service Unavailable",
+                type="internal_server_error",
+            ),
+            calls.SlowReplies(on=("synchronous",), fraction=0.02, seconds=0.05, up_to=0.5),
+        ),
         _scenario(
             "stuck", "The first batch stays in in_progress forever.", batches.StuckBatches(batches=frozenset({1}))
         ),

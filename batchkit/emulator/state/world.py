@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from batchkit.emulator.contract.rates import PlanName
     from batchkit.emulator.dialects.dialect import Dialect
 
 _DATABASE = "emulator.sqlite3"
@@ -49,7 +50,8 @@ class World:
 
     Everything that must outlive the process is in the database and in the files beside it, so a later emulator on the same
     directory continues where this one stopped, however it stopped. ``scenario`` None keeps the scenario that the directory was last
-    served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says. ``provider`` None is
+    served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says, and ``plan`` holds
+    for scenarios that name none. ``provider`` None is
     the one of the directory, at first Groq; another one than that is refused, because what the directory holds is not its own.
     """
 
@@ -61,9 +63,11 @@ class World:
         scenario: Scenario | None,
         any_model: bool = False,
         provider: str | None = None,
+        plan: PlanName | None = None,
     ) -> None:
         self.directory = directory
         self._any_model = any_model
+        self._plan = plan
         self.wake = Event()
         try:
             for folder in (directory, directory / "files", directory / "parts"):
@@ -120,7 +124,7 @@ class World:
                 # An older version of the emulator had other faults; the directory must still be usable.
                 previous = None
         chosen = given or previous or load_scenario(None)
-        self.script = Script(chosen, self.dialect)
+        self.script = self._scripted(chosen)
         if previous is None or chosen != previous:
             self.set_scenario(chosen)
 
@@ -130,7 +134,7 @@ class World:
             self._baselines = dict(self._totals)
             self._object_calls.clear()
         self.scenario_at = self.clock.now()
-        self.script = Script(scenario, self.dialect)
+        self.script = self._scripted(scenario)
         with self.write() as connection:
             (self.batch_baseline,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM batches").fetchone()
             entries = {
@@ -146,6 +150,10 @@ class World:
                 (self.clock.now(),),
             )
         self.wake.set()
+
+    def _scripted(self, scenario: Scenario) -> Script:
+        plan = scenario.plan or self._plan
+        return Script(scenario.model_copy(update={"plan": plan}), self.dialect)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
