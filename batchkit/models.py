@@ -347,7 +347,7 @@ class Workload:
     of it asks; neither are sent. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     ``adopted_at`` is when its batches were adopted. While it ``holds``, nothing of it is sent again: a request without an answer fails.
-    ``lane`` says how its requests travel; ``tiers`` are the service tiers of its calls on the sync lane, the first choice first, with
+    New shards of it are of the ``lane``, which the user chose unless ``is_lane_auto``; ``tiers`` are the service tiers of its calls on the sync lane, the first choice first, with
     commas.
     """
 
@@ -379,8 +379,14 @@ class Workload:
     lease_until: float | None = None
     adopted_at: float | None = None
     holds: bool = False
-    lane: LaneChoice = LaneChoice.BATCH
+    lane: Lane = Lane.BATCH
+    is_lane_auto: bool = False
     tiers: str | None = None
+
+    @property
+    def lane_choice(self) -> LaneChoice:
+        """What the user chose."""
+        return LaneChoice.AUTO if self.is_lane_auto else LaneChoice(self.lane)
 
     @property
     def unsent_requests(self) -> int:

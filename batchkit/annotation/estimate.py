@@ -55,12 +55,12 @@ class ModelEstimate:
 class Estimate:
     """The estimates of all models; ``earlier`` names the workloads that the range comes from.
 
-    ``prices_as_of`` is the date and the source of the prices, for people.
+    ``prices`` says which prices these are, with their date and source, for people.
     """
 
     models: tuple[ModelEstimate, ...]
     earlier: tuple[str, ...] = ()
-    prices_as_of: str = ""
+    prices: str = ""
 
     @property
     def least_usd(self) -> float | None:
@@ -82,7 +82,7 @@ def estimate(
     """Estimate the requests to each model, with what is known of ``earlier`` workloads, whose names are ``names``."""
     known = earlier or {}
     models = tuple(_of_model(model, share, known.get(model), pricing) for model, share in shares.items())
-    return Estimate(models, tuple(names), pricing.as_of)
+    return Estimate(models, tuple(names), pricing.described)
 
 
 def _of_model(model: str, share: ModelShare, earlier: Earlier | None, pricing: Pricing) -> ModelEstimate:

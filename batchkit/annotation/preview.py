@@ -25,6 +25,7 @@ from batchkit.annotation.rendering import (
 from batchkit.annotation.workload_from_table import default_name, with_table
 from batchkit.files import jsonl
 from batchkit.files.uniqueness import SeenIds
+from batchkit.models import Lane
 from batchkit.preflight import ModelShare
 
 if TYPE_CHECKING:
@@ -89,9 +90,10 @@ def preview(
     shown_rows: int = 3,
     earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
     reuse: PlannedReuse | None = None,
+    lane_of: Callable[[int], Lane] = lambda _requests: Lane.BATCH,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Preview:
-    """Render a whole table; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
+    """Render a whole table. ``lane_of`` returns the lane of so many requests, which decides the price; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
     renderer = Renderer(whole, taken.columns, dialect=dialect, folder=folder)
@@ -131,6 +133,7 @@ def preview(
     found.skipped = rows.skipped
     if reuse is not None:
         found.reused, found.repeated = reuse.reused, reuse.repeated
+    found.pricing = pricing_of(dialect.name, lane_of(found.requests))
     found.estimate = estimate(found.models, found.pricing, *(earlier(whole) or ({}, [])))
     return found
 

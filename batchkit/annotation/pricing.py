@@ -5,6 +5,7 @@ Nothing is fetched. An unknown price is None, and never zero.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from genai_prices import Usage, calc_price
 from genai_prices.data import providers
 
 from batchkit.errors import ConfigurationError
+from batchkit.models import Lane
 from batchkit.provider.dialect import Prices
 from batchkit.provider.dialects import dialect_named
 
@@ -30,10 +32,13 @@ class _Rates(NamedTuple):
 
 
 class Pricing:
-    """The prices of one provider's models in a batch."""
+    """The prices of one provider's models, in a batch or (without a discount) in single calls."""
 
-    def __init__(self, prices: Prices) -> None:
-        self._prices = prices
+    def __init__(self, prices: Prices, lane: Lane = Lane.BATCH) -> None:
+        # Single calls have the ordinary price.
+        self._prices = prices if lane is Lane.BATCH else replace(prices, discount=0.0)
+        #: Which prices they are, for people.
+        self.kind = "batch prices" if lane is Lane.BATCH else "ordinary prices"
 
     def price(self, model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Return the price of tokens in USD; None if the model's price is unknown."""
@@ -51,6 +56,11 @@ class Pricing:
     def discount(self) -> float | None:
         """The share of the ordinary price that a batch saves; None: unknown, so that every price is."""
         return self._prices.discount
+
+    @property
+    def described(self) -> str:
+        """Which prices these are, with their date and source, for people."""
+        return f"{self.kind} of {self.as_of}"
 
     @cached_property  # reading all prices of a provider takes milliseconds, and they are part of the installation
     def as_of(self) -> str:
@@ -74,11 +84,11 @@ class Pricing:
         return None if self._prices.discount is None else round(usd * (1 - self._prices.discount), 12)
 
 
-@cache  # one for each provider
-def pricing_of(provider: str) -> Pricing:
-    """Return the prices of a provider; no price is known of one that this installation does not know."""
+@cache  # one for each provider and lane
+def pricing_of(provider: str, lane: Lane = Lane.BATCH) -> Pricing:
+    """Return the prices of a provider in a lane; no price is known of a provider that this installation does not know."""
     try:
-        return Pricing(dialect_named(provider).prices)
+        return Pricing(dialect_named(provider).prices, lane)
     except ConfigurationError:
         return Pricing(Prices())
 

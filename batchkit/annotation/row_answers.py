@@ -161,7 +161,9 @@ def _answered_batches(
         closing(attempts.spent_on_bad_answers(beside, workload.id)) as on_bad_answers,
         closing(results.stream(connection, workload.id)) as stream,
     ):
-        reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id), pricing_of(workload.provider))
+        reader = _AnswerReader(
+            recipe, shards.batch_ids(connection, workload.id), pricing_of(workload.provider, workload.lane)
+        )
         spent = _SpentTokens(on_bad_answers)
         for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
             answers: list[Answered] = []

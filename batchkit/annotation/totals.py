@@ -42,7 +42,7 @@ VOTE = "vote"
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``cost_usd`` is the cost of all answers by prices of ``prices_as_of``, None if a price is unknown; ``bad_answers`` counts rejected answers by reason.
+    """``cost_usd`` is the cost of all answers at ``prices``, None if a price is unknown; ``bad_answers`` counts rejected answers by reason.
 
     ``annotators`` are named by prompt, model and sample. ``agreement`` has a report for each property that is a label or a number, or
     one for the whole answer. ``review`` counts the rows that people should look at, by the reason. ``gold`` has the figures of each
@@ -50,7 +50,7 @@ class Totals:
     """
 
     cost_usd: float | None
-    prices_as_of: str
+    prices: str
     bad_answers: dict[str, int] = field(default_factory=dict)
     annotators: tuple[str, ...] = ()
     agreement: dict[str, AgreementReport] = field(default_factory=dict)
@@ -82,9 +82,9 @@ def totals(
     if recipe.requests_per_row == 1 and recipe.audio is None and not gold:
         # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
-        pricing = pricing_of(workload.provider)
+        pricing = pricing_of(workload.provider, workload.lane)
         cost = pricing.price(recipe.models[0], usage.prompt_tokens, usage.completion_tokens)
-        return Totals(cost, pricing.as_of, bad)
+        return Totals(cost, pricing.described, bad)
     return replace(totals_of_rows(runner, workload, recipe, gold=gold, weighted=weighted), bad_answers=bad)
 
 
@@ -127,7 +127,7 @@ def totals_of_rows(
     agreement = {name: measure.report() for name, measure in measures.items()}
     return Totals(
         cost,
-        pricing_of(workload.provider).as_of,
+        pricing_of(workload.provider, workload.lane).described,
         annotators=annotators(recipe),
         agreement=agreement,
         review=dict(review),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from batchkit.errors import BatchkitError
+    from batchkit.models import Lane
     from batchkit.provider.call_reply import CallReply
     from batchkit.provider.call_verdicts import CallJudgement
     from batchkit.provider.dialect import Dialect
@@ -117,6 +118,11 @@ def split_defaults(settings: Settings) -> SplitDefaults:
         lane=settings.lane,
         small=settings.small,
     )
+
+
+def lane_of(settings: Settings, options: SplitOptions) -> Callable[[int], Lane]:
+    """Return a function from a number of requests to their lane."""
+    return lambda requests: options.lane_of(lambda: requests, default=settings.lane, default_small=settings.small)
 
 
 def check_sizes(settings: Settings, options: SplitOptions) -> None:

@@ -185,7 +185,7 @@ def _cost_of_run(connection: Connection, found: EvaluationSummary) -> float | No
 
 def _cost(connection: Connection, workload: Workload) -> float | None:
     """Return the cost of a workload whose recipe names its models; None if the price of one is unknown."""
-    price = pricing_of(workload.provider).price
+    price = pricing_of(workload.provider, workload.lane).price
     prices = [price(*used) for used in tokens_by_model(connection, workload) or ()]
     known = [one for one in prices if one is not None]
     return sum(known) if known and len(known) == len(prices) else None

@@ -88,7 +88,7 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
         if isinstance(times, dict):
             seconds += _seconds(times.get("total_time"))
             queued += _seconds(times.get("queue_time"))
-    pricing = pricing_of(workload.provider)
+    pricing = pricing_of(workload.provider, workload.lane)
     exact = tokens_by_model(connection, workload)
     is_whole = exact is not None or total <= _SAMPLE
     return Spending(

@@ -236,7 +236,7 @@ def _cost(facts: WorkloadFacts) -> Figure:
         return Figure("Cost", "unknown", "recordings are billed by the second")
     if spending.cost_usd is None:
         return Figure("Cost", "unknown", "no price for every model")
-    remarks = ["at batch prices"]
+    remarks = [f"at {pricing_of(facts.workload.provider, facts.workload.lane).kind}"]
     if spending.is_estimate:
         remarks.append("an estimate")
     if facts.shards.has_recordings:
@@ -333,12 +333,12 @@ def _money(facts: WorkloadFacts) -> Money | None:
             Spent("all models", f"{total.prompt_tokens:,}", f"{total.completion_tokens:,}", usd(spending.cost_usd)),
         )
     cost = spending.cost_usd
-    pricing = pricing_of(facts.workload.provider)
+    pricing = pricing_of(facts.workload.provider, facts.workload.lane)
     known = f"about {usd(cost)}" if spending.is_estimate else usd(cost)
     tokens = f"{formatting.short_count(total.total_tokens)} tokens"
     title = f"{tokens}, {known}" if cost is not None else f"{tokens}; their cost is unknown"
     basis = [
-        f"Prices of {pricing.as_of}, with the Batch API's discount of {pricing.discount or 0:.0%}; only the provider's bill is exact."
+        f"{pricing.kind.capitalize()} of {pricing.as_of}, with a discount of {pricing.discount or 0:.0%}; only the provider's bill is exact."
     ]
     if spending.sampled is not None:
         basis.append(

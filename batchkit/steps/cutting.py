@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchkit import preflight
 from batchkit.errors import StateConflict
-from batchkit.models import Destination, Lane
+from batchkit.models import Destination
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import shards, workloads
 from batchkit.store.bulk import bulk_for
@@ -35,8 +35,6 @@ def cut_shards(
     check: InputCheck,
     disk: DiskThread,
     reuse: SplitReuse | None = None,
-    *,
-    lane: Lane = Lane.BATCH,
 ) -> None:
     """Write the requests to shard files and insert both; one shard per destination is open, because a batch has one.
 
@@ -55,7 +53,7 @@ def cut_shards(
                 destination=destination,
                 window=workload.window,
                 max_lines=workload.shard_lines,
-                lane=lane,
+                lane=workload.lane,
                 disk=disk,
             )
         return open_shards[destination]

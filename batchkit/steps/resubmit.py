@@ -12,7 +12,7 @@ from batchkit.answers.rules import load_rules
 from batchkit.errors import SpoolError, StateConflict
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
-from batchkit.models import LaneChoice
+from batchkit.models import Lane
 from batchkit.steps.context import StepReport
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import events, requests, shards, workloads
@@ -65,7 +65,7 @@ def next_due(connection: Connection, context: StepContext, workload_id: Workload
         return earliest
     last = shards.last_merged_at(connection, workload_id) or 0.0
     linger_seconds = context.timing.resubmit_linger_seconds
-    if workload.lane is LaneChoice.SYNC:
+    if workload.lane is Lane.SYNC:
         linger_seconds = min(linger_seconds, _SYNC_LINGER_SECONDS)
     return max(earliest, last + linger_seconds)
 
@@ -141,7 +141,7 @@ def _make_shards(
                 window=group.window,
                 max_lines=max(group.lines, 1),
                 waits=group.waits,
-                lane=group.lane,
+                lane=Lane.SYNC if workload.lane is Lane.SYNC else group.lane,
             )
             made.append(shard)
             # As many requests as fit.

@@ -68,6 +68,17 @@ class SplitOptions:
     tiers: str | None = None
     on_doubt: OnDoubt | None = None
 
+    def lane_of(self, requests: Callable[[], int], *, default: LaneChoice, default_small: int) -> Lane:
+        """Return the lane of so many requests; they are only counted when their number decides."""
+        match self.lane or default:
+            case LaneChoice.AUTO:
+                small = default_small if self.small is None else self.small
+                return Lane.SYNC if requests() <= small else Lane.BATCH
+            case LaneChoice.SYNC:
+                return Lane.SYNC
+            case LaneChoice.BATCH:
+                return Lane.BATCH
+
     @property
     def reuse_mode(self) -> ReuseMode:
         """Which requests of a new workload are not sent. Raises ``ValueError`` for a text that is no ``ReuseMode``."""
@@ -98,14 +109,7 @@ class SplitDefaults:
 
     def lane_of(self, paths: Sequence[Path], options: SplitOptions) -> Lane:
         """Return the lane of the shards of an input."""
-        match options.lane or self.lane:
-            case LaneChoice.AUTO:
-                small = self.small if options.small is None else options.small
-                return Lane.SYNC if sources.estimate_lines(paths) <= small else Lane.BATCH
-            case LaneChoice.SYNC:
-                return Lane.SYNC
-            case LaneChoice.BATCH:
-                return Lane.BATCH
+        return options.lane_of(lambda: sources.estimate_lines(paths), default=self.lane, default_small=self.small)
 
 
 def shard_lines_of(paths: Sequence[Path], options: SplitOptions, defaults: SplitDefaults) -> int:
@@ -145,13 +149,12 @@ def split(
     if workload is None:
         return None
     digest = hashlib.sha256()
-    lane = defaults.lane_of(paths, options)
     rules = defaults.dialect.rules
     check = InputCheck(paths, rules=rules, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
     reuse = _reuse_of(context, workload, options)
     try:
         with DiskThread() as disk:
-            cut_shards(context, workload, check, disk, reuse, lane=lane)
+            cut_shards(context, workload, check, disk, reuse)
         accept(check.models)
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
@@ -236,9 +239,9 @@ def change_policies(store: Store, workload: Workload, options: SplitOptions) -> 
             f"workload {workload.name!r} was prepared with {_option_of(workload.reuse)}, and its requests are cut",
             hint=f"leave out {_option_of(options.reuse)}, or choose another --name",
         )
-    if options.lane is not None and options.lane is not workload.lane:
+    if options.lane is not None and options.lane is not workload.lane_choice:
         raise WorkloadConflict(
-            f"workload {workload.name!r} was begun with --lane {workload.lane}",
+            f"workload {workload.name!r} was begun with --lane {workload.lane_choice}",
             hint="leave out --lane, or choose another --name",
         )
     given = {
@@ -291,7 +294,8 @@ def _begin(
             recipe=options.recipe,
             skipped_rows=options.skipped_rows,
             reuse_mode=None if reuse is ReuseMode.OFF else reuse.value,
-            lane=options.lane or defaults.lane,
+            lane=defaults.lane_of(paths, options),
+            is_lane_auto=(options.lane or defaults.lane) is LaneChoice.AUTO,
             tiers=options.tiers,
         )
 

@@ -7,7 +7,7 @@ from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 from batchkit import preflight
-from batchkit.models import Destination
+from batchkit.models import Destination, Lane
 from batchkit.sharding import is_full
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.split import shard_lines_of
@@ -46,6 +46,7 @@ class SplitPlan:
     reused: int = 0
     repeated: int = 0
     shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
+    lane: Lane = Lane.BATCH
 
 
 def plan(
@@ -94,6 +95,7 @@ def plan(
         completion_tokens=sum(share.completion_tokens for share in shares.values()),
         shard_lines=max_lines,
         window=options.window or defaults.window,
+        lane=defaults.lane_of(paths, options),
         warnings=warnings,
         blank_lines=check.blank_count,
         reused=0 if reuse is None else reuse.reused,

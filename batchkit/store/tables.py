@@ -77,6 +77,7 @@ workloads = Table(
     Column("adopted_at", Float),
     Column("holds", Boolean, nullable=False, server_default=false()),
     Column("lane", Text, nullable=False, server_default=text("'batch'")),
+    Column("is_lane_auto", Boolean, nullable=False, server_default=false()),
     Column("tiers", Text),
     Column("resends_doubts", Boolean, nullable=False, server_default=true()),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),

@@ -11,7 +11,7 @@ from batchkit.errors import UnknownWorkload
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import (
     FailureReason,
-    LaneChoice,
+    Lane,
     RequestCountsByState,
     RequestState,
     RetryPolicy,
@@ -78,7 +78,8 @@ def _workload(row: Any) -> Workload:
         lease_until=row.lease_until,
         adopted_at=row.adopted_at,
         holds=row.holds,
-        lane=LaneChoice(row.lane),
+        lane=Lane(row.lane),
+        is_lane_auto=row.is_lane_auto,
         tiers=row.tiers,
     )
 
@@ -101,7 +102,8 @@ def add(
     skipped_rows: int = 0,
     reuse_mode: str | None = None,
     is_adopted: bool = False,
-    lane: LaneChoice = LaneChoice.BATCH,
+    lane: Lane = Lane.BATCH,
+    is_lane_auto: bool = False,
     tiers: str | None = None,
 ) -> bool:
     """Insert a workload unless the name is taken; return whether it was inserted. One that ``is_adopted`` holds."""
@@ -124,6 +126,7 @@ def add(
         "adopted_at": at if is_adopted else None,
         "holds": is_adopted,
         "lane": lane.value,
+        "is_lane_auto": is_lane_auto,
         "tiers": tiers,
         "resends_doubts": policy.resends_doubts,
     }

@@ -37,6 +37,7 @@ _CHECKS = (
 def upgrade() -> None:
     """Add the columns; everything until now travels as batches. SQLite changes a CHECK only by copying: it has a row per batch."""
     op.add_column("workloads", sa.Column("lane", sa.Text(), server_default=sa.text("'batch'"), nullable=False))
+    op.add_column("workloads", sa.Column("is_lane_auto", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("workloads", sa.Column("tiers", sa.Text()))
     op.add_column("workloads", sa.Column("resends_doubts", sa.Boolean(), server_default=sa.true(), nullable=False))
     if _is_sqlite():
@@ -61,7 +62,7 @@ def downgrade() -> None:
             op.create_check_constraint(op.f(name), "shards", check)
         for column in _new_columns():
             op.drop_column("shards", column.name)
-    for name in ("resends_doubts", "tiers", "lane"):
+    for name in ("resends_doubts", "tiers", "is_lane_auto", "lane"):
         op.drop_column("workloads", name)
 
 

@@ -79,7 +79,7 @@ def estimate_of(report: AdoptionReport) -> Estimate | None:
     from batchkit.annotation.estimate import estimate  # noqa: PLC0415 - an extra
     from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - as above
 
-    return estimate(dict(report.rest), pricing_of(report.progress.workload.provider))
+    return estimate(dict(report.rest), pricing_of(report.progress.workload.provider, report.progress.workload.lane))
 
 
 def listing_lines(found: Sequence[ListedBatch]) -> Iterator[Text]:

@@ -125,9 +125,7 @@ def totals_lines(totals: Totals, *, review: str | None) -> Iterator[Text]:
         reasons = ", ".join(f"{count:,} {code}" for code, count in totals.bad_answers.items())
         yield Text(f"answers that did not count: {reasons}")
     cost = totals.cost_usd
-    yield next_step(
-        "cost", "unknown" if cost is None else f"{priced.dollars(cost)} at the batch prices of {totals.prices_as_of}"
-    )
+    yield next_step("cost", "unknown" if cost is None else f"{priced.dollars(cost)} at the {totals.prices}")
     if totals.agreement:
         yield Text(_review_line(totals))
     if review is not None:

@@ -19,7 +19,7 @@ from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
-from batchkit.models import BatchStatus, ShardState
+from batchkit.models import BatchStatus, Lane, ShardState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -284,7 +284,9 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
         grid.add_row("skipped", formatting.counted(plan.blank_lines, "blank line"))
     if plan.reused or plan.repeated:
         grid.add_row("reuse", situation.reuse_text(plan.requests, plan.reused, plan.repeated))
-    grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}, window {plan.window}")
+    window = f", window {plan.window}" if plan.lane is Lane.BATCH else ""
+    grid.add_row("lane", "batches" if plan.lane is Lane.BATCH else "single calls, at the ordinary price")
+    grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}{window}")
     for endpoint, count in sorted(plan.endpoints.items()):
         own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]
         largest = formatting.size(max(size for _, size in own))

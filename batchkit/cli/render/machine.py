@@ -86,6 +86,7 @@ def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[s
         "bytes": plan.bytes,
         "shard_lines": plan.shard_lines,
         "window": plan.window,
+        "lane": plan.lane.value,
         "shards": [{"endpoint": endpoint, "lines": lines, "bytes": size} for endpoint, lines, size in plan.shards],
         "endpoints": plan.endpoints,
         "models": plan.models,

@@ -23,7 +23,7 @@ def estimate_of(plan: SplitPlan, provider: str) -> Estimate | None:
     from batchkit.annotation.estimate import estimate  # noqa: PLC0415 - an extra
     from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - as above
 
-    return estimate(plan.shares, pricing_of(provider))
+    return estimate(plan.shares, pricing_of(provider, plan.lane))
 
 
 def estimate_lines(estimate: Estimate) -> Iterator[str]:
@@ -35,7 +35,7 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
         yield f"in total: {_range_of_dollars(estimate.least_usd, estimate.most_usd)}"
     if estimate.earlier:
         yield f"tokens out estimated from earlier workloads with these questions: {', '.join(map(formatting.printable, estimate.earlier))}"
-    yield f"an estimate at the batch prices of {estimate.prices_as_of}, without retries of invalid answers"
+    yield f"an estimate at the {estimate.prices}, without retries of invalid answers"
 
 
 def estimate_for_machines(estimate: Estimate) -> dict[str, Any]:
