@@ -23,7 +23,7 @@ _LONGEST_STORE_WAIT_SECONDS = 30.0
 #: An unexpected error ends the drive after this many passes in a row without any other result.
 _MOST_FAILED_PASSES = 5
 #: A pass with any of these counts has reached the provider, whatever else failed.
-_SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "polled", "merged")
+_SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "polled", "merged", "sent")
 #: A longer time between two tries, beyond the planned wait, means that the machine slept or its clock was set.
 _LONGEST_PASS_SECONDS = 300.0
 

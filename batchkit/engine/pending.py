@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, assert_never
 from batchkit.engine.outage import DriveHealth
 from batchkit.engine.progress import Progress, read_progress
 from batchkit.engine.waves import Wave, WaveKind, Waves
-from batchkit.errors import AccountRefused, ProviderError, RowsHeld
+from batchkit.errors import AccountRefused, Forbidden, ProviderError, RowsHeld
 from batchkit.models import Lane, ShardId, ShardState, WorkloadId
 from batchkit.sharding import SYNC_SHARD_LINES
-from batchkit.steps import cancel, clocks, merge, poll, resubmit, send, settle, submit
+from batchkit.steps import cancel, change_lane, clocks, merge, poll, resubmit, send, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import report_held
 from batchkit.store import shard_leases, shards, workloads
@@ -267,7 +267,8 @@ class PendingWork:
     def _check_provider(self, workload_id: WorkloadId) -> StepReport:
         """Check, before the first upload of this process, that a batch API answers and takes this account.
 
-        Raises ``WrongAddress`` and ``AccountRefused``.
+        An account without batches sends the requests of a workload with ``--lane auto`` one by one. Raises ``WrongAddress`` and
+        ``AccountRefused``.
         """
         if self._is_checked:
             return StepReport({})
@@ -276,6 +277,8 @@ class PendingWork:
                 return StepReport({})
         try:
             warning = self._context.provider.check()
+        except Forbidden as error:
+            return change_lane.leave_batches(self._context, workload_id, error)
         except AccountRefused:
             raise
         except ProviderError as error:

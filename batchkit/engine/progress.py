@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from batchkit.lifecycle import OPEN_SHARD_STATES
-from batchkit.models import ShardState, Usage
+from batchkit.models import Lane, ShardState, Usage
 from batchkit.owners import is_certainly_dead
-from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
+from batchkit.store import attempts, batches, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Progress:
     that work on the workload, the one that drives it alone first; ``lost_runner`` is the last one that died.
     ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
     ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
+    ``doubts`` counts the attempts of the sync lane that may have been paid for without an answer.
     """
 
     workload: Workload
@@ -73,6 +74,7 @@ class Progress:
     lost_runner: RunnerRow | None = None
     worked_seconds: float | None = None
     resubmitted: Resubmitted = _NOTHING_RESUBMITTED
+    doubts: int = 0
 
     def __repr__(self) -> str:
         counts = self.counts
@@ -88,6 +90,12 @@ class Progress:
             if count
         ]
         return f"<{type(self).__name__} {self.workload.name}: {self.state.value}, {', '.join(parts)}>"
+
+    @property
+    def doubt_tokens(self) -> int:
+        """Return about how many tokens the ``doubts`` used, by the mean of the answers; 0 before the first answer."""
+        answers = self.counts.succeeded
+        return round(self.doubts * self.usage.total_tokens / answers) if answers else 0
 
     @property
     def is_split(self) -> bool:
@@ -216,6 +224,7 @@ def read_progress(
         lost_runner=lost,
         worked_seconds=worked,
         resubmitted=resubmitted,
+        doubts=attempts.count_doubts(connection, workload.id) if workload.lane is Lane.SYNC else 0,
     )
 
 

@@ -160,6 +160,15 @@ def expired_text(progress: Progress) -> str:
     return f"{expired}; the requests were sent again, except for at most {waiting:,} that wait for it"
 
 
+def doubt_text(progress: Progress) -> str:
+    """Return how many single calls may have been paid for twice, and about how many tokens that is."""
+    calls = formatting.counted(progress.doubts, "request")
+    tokens = f" (about {progress.doubt_tokens:,} tokens)" if progress.doubt_tokens else ""
+    was = "was" if progress.doubts == 1 else "were"
+    again = "may have been paid for twice" if progress.workload.policy.resends_doubts else "may have been paid for"
+    return f"{calls} {was} in flight when a command stopped, or got no answer in time: they {again}{tokens}"
+
+
 def reuse_text(total: int, reused: int, repeated: int) -> str:
     """Return the text that says how many of ``total`` requests are not sent, and why."""
     parts = []

@@ -56,6 +56,8 @@ def progress_line(progress: Progress) -> str:
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     if progress.expired_attempts:
         parts.append(situation.expired_text(progress))
+    if progress.doubts:
+        parts.append(situation.doubt_text(progress))
     parts += [wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress)]
     return "; ".join(parts)
 

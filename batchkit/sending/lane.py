@@ -378,7 +378,7 @@ class SyncLane:
             return
         known = self._trouble
         since, tries = (self._clock(), 0) if known is None else (known.since, known.tries)
-        self._trouble = Trouble(f"the provider cannot be reached: {judgement.message}", since, tries + 1)
+        self._trouble = Trouble(judgement.message, since, tries + 1)
 
     def _write(self, call: _Call, reply: CallReply, judgement: CallJudgement) -> None:
         used: Amounts | None = None

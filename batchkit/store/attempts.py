@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, select
 
-from batchkit.models import OutcomeKind
+from batchkit.lifecycle import DOUBTFUL
+from batchkit.models import Lane, OutcomeKind
 from batchkit.store.tables import attempts, shards
 
 if TYPE_CHECKING:
@@ -39,6 +40,20 @@ def count_bad_answers(connection: Connection, workload_id: WorkloadId) -> dict[s
         .order_by(count.desc(), attempts.c.error_code)
     )
     return {str(code): int(found) for code, found in connection.execute(query)}
+
+
+def count_doubts(connection: Connection, workload_id: WorkloadId) -> int:
+    """Count the attempts that may have been executed and paid for, although there is no answer."""
+    query = (
+        select(func.count())
+        .join_from(attempts, shards, shards.c.id == attempts.c.shard_id)
+        .where(
+            shards.c.workload_id == workload_id,
+            shards.c.lane == Lane.SYNC.value,
+            attempts.c.kind.in_([kind.value for kind in DOUBTFUL]),
+        )
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def spent_on_bad_answers(connection: Connection, workload_id: WorkloadId) -> Generator[Spent, None, None]:

@@ -162,6 +162,15 @@ def set_answered(connection: Connection, answered: Mapping[ShardId, int], *, own
     connection.execute(_SET_ANSWERED, rows)
 
 
+def move_to_lane(connection: Connection, workload_id: WorkloadId, lane: Lane) -> int:
+    """Move the planned shards of a workload to another lane; return how many requests they have."""
+    planned = update(shards).where(
+        shards.c.workload_id == workload_id, shards.c.state == ShardState.PLANNED.value, shards.c.lane != lane.value
+    )
+    moved = planned.values(lane=lane.value, not_before=0, refusals=0).returning(shards.c.line_count)
+    return sum(connection.scalars(moved))
+
+
 def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
     """Set ``not_before`` (Unix seconds) and ``refusals`` of a shard that is not held."""
     bound = {"own_id": shard.id, "own_state": shard.state.value}

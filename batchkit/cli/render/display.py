@@ -253,6 +253,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
     if progress.expired_attempts:
         rows.append(("expired", Text(situation.expired_text(progress))))
+    if progress.doubts:
+        rows.append(("in doubt", Text(situation.doubt_text(progress))))
     if progress.failures:
         rows.append(("failures", failures_text(progress.failures, is_cut=is_live)))
     usage = progress.usage

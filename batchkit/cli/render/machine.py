@@ -125,7 +125,8 @@ def workload(progress: Progress) -> dict[str, Any]:
     are those of the time ``as_of``: of ``read_at`` while a process works on the workload and reaches the provider, else of the
     provider's last news. ``waiting_for`` is the first of the ``waits``, with its ``since`` and ``until``: the latest end, or the
     earliest if ``is_not_before``; null if unknown or finished. ``runners`` are the processes that work on it; without one,
-    ``stopped_at`` and ``stopped_reason`` are those of the last command.
+    ``stopped_at`` and ``stopped_reason`` are those of the last command. ``lane`` is what the user chose. ``in_doubt`` are single calls
+    that may have been paid for twice: tokens and cost are estimates, the cost null where the model or its price is not known.
     """
     own = progress.workload
     counts = progress.counts
@@ -174,6 +175,12 @@ def workload(progress: Progress) -> dict[str, Any]:
         "runners": [_runner(row) for row in progress.runners],
         "stopped_at": own.stopped_at,
         "stopped_reason": own.stopped_reason,
+        "lane": own.lane_choice.value,
+        "in_doubt": {
+            "requests": progress.doubts,
+            "tokens": progress.doubt_tokens,
+            "cost_usd": priced.doubts_usd(progress),
+        },
         "expired_attempts": progress.expired_attempts,
         "expired_rides": progress.expired_attempts,  # the name until 0.1, kept for one version
         "failures": [

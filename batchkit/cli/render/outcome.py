@@ -235,6 +235,8 @@ def _facts(progress: Progress) -> Iterator[Text]:
         facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
     if progress.expired_attempts:
         facts.append(situation.expired_text(progress))
+    if progress.doubts:
+        facts.append(situation.doubt_text(progress))
     if progress.is_finished and progress.last_merged_at is not None:
         worked = progress.worked_seconds
         took = progress.last_merged_at - progress.workload.created_at if worked is None else worked
