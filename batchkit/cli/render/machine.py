@@ -12,7 +12,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.cli.render.priced import estimate_for_machines
+from batchkit.cli.render.priced import doubts_usd, estimate_for_machines
 from batchkit.engine import situation
 from batchkit.models import ShardState
 
@@ -179,7 +179,7 @@ def workload(progress: Progress) -> dict[str, Any]:
         "in_doubt": {
             "requests": progress.doubts,
             "tokens": progress.doubt_tokens,
-            "cost_usd": priced.doubts_usd(progress),
+            "cost_usd": doubts_usd(progress),
         },
         "expired_attempts": progress.expired_attempts,
         "expired_rides": progress.expired_attempts,  # the name until 0.1, kept for one version
