@@ -102,7 +102,7 @@ def test_what_is_no_request_is_refused_and_the_connection_closed(client, data, s
     assert client.http.get("/models").status_code == 200
 
 
-def test_a_json_body_that_is_too_large_is_413(client, connection):
+def test_a_json_body_that_is_too_large_is_413(connection):
     """It is read to its end without being kept."""
     size = 33_000_000
     connection.send(raw_head(f"Content-Length: {size}"))
