@@ -173,15 +173,16 @@ def test_the_views_and_tables_are_those_of_the_database(sqlite_store: Store):
 
 
 def test_the_python_of_the_emulator_runs():
-    """Its README's test passes on an emulator of the kind that the test asks for, and the other block runs unchanged."""
-    in_pytest, alone = blocks(TEXTS["batchkit/emulator/README.md"], "python")
+    """Its README's test passes on an emulator of the kind that the test asks for, and the other blocks run unchanged."""
+    in_pytest, *alone = blocks(TEXTS["batchkit/emulator/README.md"], "python")
 
     namespace: dict[str, Any] = {}
     exec(in_pytest.text, namespace)  # noqa: S102 - our own text
     test = namespace["test_my_pipeline"]
     with Emulator(**test.pytestmark[0].kwargs) as emulator:
         test(emulator)
-    exec(alone.text, {})  # noqa: S102 - as above
+    for block in alone:
+        exec(block.text, {})  # noqa: S102 - as above
 
 
 def _wheel(folder: Path) -> zipfile.ZipFile:

@@ -9,10 +9,11 @@ from batchkit.emulator.faults import calls
 from batchkit.emulator.scenarios.scenario import RateSection
 from batchkit.emulator.state.rate_limits import RateLimits
 from batchkit.provider.headers import parse_duration
-from tests.emulator.support import Client
 from tests.emulator.sync_support import MODEL, ask, refusal, statuses
 
 NOW = 1_800_000_000.0
+STILL = 1e-6
+"""At this speed no limit comes back during a test."""
 
 
 def limits(plan=None, **rates):
@@ -158,7 +159,7 @@ class TestOverHttp:
 
     def test_the_free_plan_lets_thirty_requests_through(self, make_client):
         """The next one is 429 with the headers and the wait, and is not executed."""
-        client = make_client(plan="free", speed=1)
+        client = make_client(plan="free", speed=STILL)
         assert statuses(client, 30, max_completion_tokens=20) == [200] * 30
         late = ask(client, "late", max_completion_tokens=20)
         assert (late.status_code, refusal(late)["type"]) == (429, "requests")
@@ -168,7 +169,7 @@ class TestOverHttp:
 
     def test_completion_tokens_are_reserved_on_admission(self, make_client):
         """A generous limit of the answer exceeds the minute's tokens: 413, whatever the answer would have used."""
-        client = make_client(plan="free", speed=1)
+        client = make_client(plan="free", speed=STILL)
         large = ask(client, max_completion_tokens=6_000)
         assert (large.status_code, refusal(large)["type"]) == (413, "tokens")
         assert ask(client, max_completion_tokens=5_000).status_code == 200
@@ -179,7 +180,7 @@ class TestOverHttp:
 
     def test_a_request_without_a_limit_reserves_the_default(self, make_client):
         """The scenario says how much that is."""
-        client = make_client(Scenario(rates=RateSection(tokens_per_minute=1_000)), speed=1)
+        client = make_client(Scenario(rates=RateSection(tokens_per_minute=1_000)), speed=STILL)
         assert ask(client).status_code == 413
         client.emulator.set_scenario(Scenario(rates=RateSection(tokens_per_minute=1_000, completion_tokens=100)))
         assert ask(client).status_code == 200
@@ -192,7 +193,7 @@ class TestOverHttp:
     def test_audio_is_limited_by_its_seconds(self, make_client):
         """Two hours an hour: a file has at least ten seconds, and what exceeds the hour is 413."""
         scenario = Scenario(rates=RateSection(audio_seconds_per_hour=25))
-        client = make_client(scenario, speed=1)
+        client = make_client(scenario, speed=STILL)
         short = {"data": {"model": "whisper-large-v3"}, "files": {"file": ("a.wav", wav(seconds=1))}}
         long = {"data": {"model": "whisper-large-v3"}, "files": {"file": ("a.wav", wav(seconds=30))}}
         url = "/audio/transcriptions"
@@ -205,7 +206,7 @@ class TestOverHttp:
         scenario = Scenario(
             plan="developer", rates=RateSection(requests_per_minute=1), faults=(calls.FlexFull(times=None),)
         )
-        client: Client = make_client(scenario, speed=1)
+        client = make_client(scenario, speed=STILL)
         assert ask(client, service_tier="flex").status_code == 498
         assert ask(client, service_tier="auto").json()["service_tier"] == "on_demand"
         full = ask(client, service_tier="auto")
@@ -214,7 +215,7 @@ class TestOverHttp:
 
     def test_a_refused_request_gives_its_tokens_back(self, make_client):
         """A 400 used none."""
-        client = make_client(plan="free", speed=1)
+        client = make_client(plan="free", speed=STILL)
         assert ask(client, max_completion_tokens=4_000, n=2).status_code == 400
         answered = ask(client, max_completion_tokens=4_000)
         assert answered.status_code == 200
@@ -222,7 +223,7 @@ class TestOverHttp:
 
     def test_an_unknown_model_is_404_and_has_no_limits(self, make_client):
         """However often it is asked for."""
-        client = make_client(plan="free", speed=1)
+        client = make_client(plan="free", speed=STILL)
         assert set(statuses(client, 35, model="nobody/none")) == {404}
 
     def test_without_a_plan_nothing_is_short(self, client):

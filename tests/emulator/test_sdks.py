@@ -4,6 +4,7 @@ import pytest
 
 from batchkit.emulator.contract.models import listed_ids
 from batchkit.emulator.faults import calls
+from batchkit.provider.headers import parse_duration
 from tests.emulator.support import CHAT, chat_lines, ids_of, jsonl
 from tests.lazy import LazyModule
 

@@ -5,6 +5,8 @@ Shapes: OpenAI's reference.
 
 from __future__ import annotations
 
+import base64
+import struct
 from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator.answers.model_request import check_served, count_tokens
@@ -38,14 +40,16 @@ def completion_body(asked: ModelRequest) -> dict[str, Any]:
 
 
 def embeddings_body(asked: ModelRequest) -> dict[str, Any]:
-    """Answer embeddings with short vectors that depend on the text alone. Raises ``RequestRefused``."""
+    """Answer embeddings with short vectors that depend on the text alone, as numbers or in base64. Raises ``RequestRefused``."""
     texts = _texts(asked, "input")
+    written = _base64 if asked.body.get("encoding_format") == "base64" else _same
     tokens = sum(map(count_tokens, texts))
     return {
         "object": "list",
         "model": asked.body["model"],
         "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(text)} for index, text in enumerate(texts)
+            {"object": "embedding", "index": index, "embedding": written(_vector(text))}
+            for index, text in enumerate(texts)
         ],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
@@ -126,6 +130,14 @@ def _echo(text: str) -> str:
 def _vector(text: str) -> list[float]:
     bits = stable_hash("embedding", text)
     return [((bits >> shift * 16) & 0xFFFF) / 0x8000 - 1 for shift in range(_DIMENSIONS)]
+
+
+def _same(vector: list[float]) -> list[float]:
+    return vector
+
+
+def _base64(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _usage(read: list[str], written: list[str]) -> dict[str, int]:

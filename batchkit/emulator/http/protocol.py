@@ -99,9 +99,9 @@ class SynchronousProtocol(H11Protocol):
             self._hand_over()
             return False
         end = received.find(_END)
+        if (len(received) if end < 0 else end) > _MAX_HEAD_BYTES:
+            raise Malformed(431, "the head of the request is too long")
         if end < 0:
-            if len(received) > _MAX_HEAD_BYTES:
-                raise Malformed(431, "the head of the request is too long")
             return False
         headers = _headers(bytes(received[line_end + 2 : end]))
         del received[: end + len(_END)]

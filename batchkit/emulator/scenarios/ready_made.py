@@ -105,13 +105,7 @@ READY_MADE: dict[str, Scenario] = {
             replies.CutReplies(fraction=0.01),
             replies.StrangeReplies(fraction=0.01),
             calls.RefuseCalls(on=("synchronous",), fraction=0.02),
-            calls.RefuseCalls(
-                on=("synchronous",),
-                fraction=0.02,
-                status=503,
-                message="Service Unavailable",
-                type="internal_server_error",
-            ),
+            calls.GatewayErrors(on=("synchronous",), fraction=0.02, status=503),
             calls.SlowReplies(on=("synchronous",), fraction=0.02, seconds=0.05, up_to=0.5),
         ),
         _scenario(

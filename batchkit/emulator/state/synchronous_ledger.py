@@ -81,7 +81,7 @@ class SynchronousLedger:
         """Read what an earlier emulator has counted in the directory."""
         row = self.database.row("SELECT value FROM meta WHERE key = ?", (_META,))
         # What another version wrote may have another shape: those counts start again.
-        with suppress(TypeError, KeyError, ValueError):
+        with suppress(AttributeError, TypeError, KeyError, ValueError):
             stored = orjson.loads(row["value"]) if row is not None else {"statuses": {}, "spent": []}
             self._statuses = {status: StatusCount(**counted) for status, counted in stored["statuses"].items()}
             self._spent = {(each["model"], each["service_tier"]): Spent(**each) for each in stored["spent"]}
