@@ -138,11 +138,11 @@ class Drive:
         now = self._pending.clock()
         progress = self._pending.progress(self.workload_id)
         if progress.is_finished:
-            return Done(progress)
+            return Done(progress, notes=report.notes)
         if report.refused is not None:
             raise report.refused
         if self._until is DriveUntil.ONE_PASS or self._is_submitted(progress):
-            return Done(progress, report.outage)
+            return Done(progress, report.outage, report.notes)
         return _PassEnd(report, progress, now, self._pending.next_at(self.workload_id, now))
 
     def _wait_for(self, ended: _PassEnd) -> Wait | Done:

@@ -219,6 +219,9 @@ class WorkloadDriving(WorkloadRecords):
             drive.report(outcomes)
         if isinstance(action, Wait):
             observer.waiting(drive.workload_id, action)
+        else:
+            for note in action.notes:
+                observer.note(note)
         return action
 
     def _pending_work(self) -> PendingWork:

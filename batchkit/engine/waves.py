@@ -50,11 +50,12 @@ class Wait:
 class Done:
     """The drive has ended; ``progress`` is the last snapshot. It may be unfinished: see ``DriveUntil`` and ``stop_at``.
 
-    ``outage`` is what some work of a single pass had to wait for (see ``StepReport``).
+    ``outage`` is what some work of a single pass had to wait for (see ``StepReport``); ``notes`` are sentences about the last pass.
     """
 
     progress: Progress
     outage: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class DriveUntil(StrEnum):

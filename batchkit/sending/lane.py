@@ -13,6 +13,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw, Struct
@@ -73,16 +74,22 @@ class _Call:
     turns: int = 0
     reservation: Reservation = field(init=False)
 
+    @property
+    def request_id(self) -> str:
+        """The same for every attempt of a request, so that a provider's log shows them together; it reveals nothing of it."""
+        return blake2b(f"{self.shard.directory}\n{self.custom_id}".encode(), digest_size=16).hexdigest()
+
     def __post_init__(self) -> None:
         self.reservation = Reservation(self.amounts)
 
 
 @dataclass(slots=True, eq=False)
 class LaneShard:
-    """A shard in the lane. ``valid_until`` (Unix seconds) is the end of its lease as last read: nothing is sent after it."""
+    """A shard in the lane, with the directory of its workload. ``valid_until`` (Unix seconds) is the end of its lease as last read: nothing is sent after it."""
 
     id: ShardId
     workload_id: WorkloadId
+    directory: str
     path: Path
     journal: Journal
     tiers: tuple[str, ...]
@@ -334,7 +341,8 @@ class SyncLane:
 
     def _send(self, call: _Call) -> None:
         try:
-            reply = self._client.call(*self._request_of(call))
+            url, body = self._request_of(call)
+            reply = self._client.call(url, body, headers={"X-Client-Request-Id": call.request_id})
             self._conclude(call, reply)
         except BaseException as error:  # noqa: BLE001 - the shard ends with it
             failure = error if isinstance(error, BatchkitError) else SpoolError(f"a call ended unexpectedly: {error!r}")

@@ -87,7 +87,7 @@ def _begin(context: StepContext, lane: SyncLane, workload: Workload, shard: Shar
         journal.close()
         raise
     tiers = tuple((workload.tiers or "").split(",")) if workload.tiers else ()
-    lane.begin(LaneShard(shard.id, workload.id, own, journal, tiers, valid_until))
+    lane.begin(LaneShard(shard.id, workload.id, workload.directory, own, journal, tiers, valid_until))
     return StepReport({"begun": 1})
 
 
