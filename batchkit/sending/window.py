@@ -12,7 +12,7 @@ _GROWTH = 0.05
 _USED_SHARE = 0.8
 #: Just below the last refusal; there the window rests for so many clean windows before it grows further.
 _RETURN_SHARE = 0.98
-_RESTS = 16
+_RESTS = 24
 
 
 class Window:
