@@ -77,6 +77,12 @@ class Window:
         self.round += 1
         self._clean = self._peak = self._rests = 0
 
+    def restart(self) -> None:
+        """Begin slow start again from the current size: an outage is over, which says nothing of the capacity."""
+        self._is_slow_start = True
+        self._ceiling = None
+        self.next_round()
+
     def failed(self) -> None:
         """Note an error that is no sign of congestion: it takes back a quarter of a clean window, so that many of them stop the growth."""
         self._clean = max(0, self._clean - max(1, self.size // 4))

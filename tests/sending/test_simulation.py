@@ -20,8 +20,8 @@ from .simulated import KEY, Plan, Slots, judged, run
         *((8, 0.9, seed) for seed in range(4)),
         *((20, 0.92, seed) for seed in range(4)),
         (100, 0.95, 1),
-        (100, 0.95, 2),
-        (200, 0.95, 1),
+        pytest.param(100, 0.95, 2, marks=pytest.mark.slow),
+        pytest.param(400, 0.95, 1, marks=pytest.mark.slow),
     ],
 )
 def test_the_window_finds_the_capacity_and_keeps_it(capacity, share, seed):
@@ -36,7 +36,7 @@ def test_the_window_finds_the_capacity_and_keeps_it(capacity, share, seed):
 
 def test_most_requests_are_not_refused():
     """Trying for more capacity costs less than one refusal in a hundred requests."""
-    lane = run(Slots(at=lambda _now: 200), Gates(), until=300)
+    lane = run(Slots(at=lambda _now: 100), Gates(), until=120)
     assert lane.refused < len(lane.answered) / 100
 
 
