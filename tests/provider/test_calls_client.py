@@ -10,7 +10,7 @@ import threading
 import time as real_time
 import traceback
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
@@ -50,7 +50,8 @@ def open_client(server: ScriptedServer) -> Iterator[Callable[..., CallClient]]:
     with ExitStack() as stack:
 
         def build(base_url: str = "", key: str = KEY, auth: AuthStyle = AuthStyle.BEARER, **options) -> CallClient:
-            given = CallOptions(**{"http": HTTP, "total_seconds": 10.0} | options)
+            values: dict[str, Any] = {"http": HTTP, "total_seconds": 10.0}
+            given = CallOptions(**values | options)
             return stack.enter_context(
                 CallClient(base_url or server.base_url, SecretStr(key), auth=auth, options=given)
             )
