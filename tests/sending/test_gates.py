@@ -101,10 +101,9 @@ def test_ten_failures_park_with_a_reason(verdict):
     assert refuses(gates, 10.5) == math.inf
     gates.ended(KEY, probe, ANSWER, 11.0, used=USED)
     assert gates.parked(11.0) == []
-    admit(gates, 11.0)
     # An outage says nothing of the capacity: a window that it cut doubles again.
     for now in (12.0, 13.0, 14.0):
-        for reservation in [admit(gates, now) for _ in range(gates.snapshot(KEY, now).window - (now == 12.0))]:
+        for reservation in [admit(gates, now) for _ in range(gates.snapshot(KEY, now).window)]:
             gates.ended(KEY, reservation, ANSWER, now, used=USED)
     assert gates.snapshot(KEY, 15.0).window >= 4
 
