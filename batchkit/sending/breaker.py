@@ -53,14 +53,19 @@ class Breaker:
         if of_trip == self.trip:
             self._has_probe = False
 
-    def succeeded(self, of_trip: int) -> None:
-        """Close: the server answers. An answer to a request from before it opened says nothing of now."""
+    def succeeded(self, of_trip: int) -> bool:
+        """Close: the server answers. Return whether it was open.
+
+        An answer to a request from before it opened says nothing of now.
+        """
         if of_trip != self.trip:
-            return
+            return False
+        was_open = self._is_open
         self._is_open = self._has_probe = False
         self._in_a_row = 0
         self._first_failure = None
         self._pause = _FIRST_PAUSE_SECONDS
+        return was_open
 
     def failed(self, of_trip: int, reason: str, now: float, *, is_at_floor: bool, is_broken: bool) -> None:
         """Note an end without an answer. ``is_broken``: the call failed; else the server answered that it has no room."""

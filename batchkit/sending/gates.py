@@ -223,7 +223,7 @@ class _Gate:
             case CallVerdict.ANSWER:
                 self._refusals = 0
                 self._window.succeeded(ticket.round, self._in_flight)
-                self._breaker.succeeded(ticket.trip)
+                self._close(ticket)
                 self._rate.add(tokens, now)
             case CallVerdict.LIMITED_LONG:
                 wait = _LONG_WAIT_SECONDS if judgement.wait_seconds is None else judgement.wait_seconds
@@ -234,7 +234,11 @@ class _Gate:
                 self._broken(ticket, judgement, now)
             case _:
                 # It is about the request or the account; but the server answers, which ends a probe.
-                self._breaker.succeeded(ticket.trip)
+                self._close(ticket)
+
+    def _close(self, ticket: Ticket) -> None:
+        if self._breaker.succeeded(ticket.trip):
+            self._window.restart()
 
     def _refused(self, ticket: Ticket, judgement: CallJudgement, now: float) -> None:
         is_current = ticket.round == self._window.round

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: The share of a limit per minute that may be used at once.
 _BURST_SHARE = 0.2
-#: The share of a limit that is used once the server has refused what should have fitted: it counts in fixed windows, perhaps.
+#: The share of a limit that is used once the server has refused something because of it.
 _CAREFUL_SHARE = 0.95
 #: Rounding must not cost a wait.
 _TOLERANCE = 1e-6
@@ -154,7 +154,7 @@ class _Meter:
         self.source = source
 
     def refuse(self, now: float) -> None:
-        """Note that the server refused what should have fitted by our count: be careful from now on."""
+        """Note that the server counts otherwise than we do, in fixed windows perhaps: no bursts, and a little slower, from now on."""
         self._is_careful = True
         self._due = max(self._due, now)
 
@@ -203,8 +203,7 @@ class Budget:
         if key not in self._meters:
             return
         meter = self._meters[key]
-        if key in totals:
-            meter.refuse(now)
+        meter.refuse(now)
         if named.used is not None:
             meter.trust(max(0.0, meter.limit - named.used), meter.total - totals.get(key, 0.0), now)
 

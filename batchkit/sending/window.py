@@ -12,7 +12,7 @@ _GROWTH = 0.05
 _USED_SHARE = 0.8
 #: Just below the last refusal; there the window rests for so many clean windows before it grows further.
 _RETURN_SHARE = 0.98
-_RESTS = 16
+_RESTS = 24
 
 
 class Window:
@@ -76,6 +76,12 @@ class Window:
         """Begin a round: what was admitted before says nothing of the window from now on."""
         self.round += 1
         self._clean = self._peak = self._rests = 0
+
+    def restart(self) -> None:
+        """Begin slow start again from the current size: an outage is over, which says nothing of the capacity."""
+        self._is_slow_start = True
+        self._ceiling = None
+        self.next_round()
 
     def failed(self) -> None:
         """Note an error that is no sign of congestion: it takes back a quarter of a clean window, so that many of them stop the growth."""

@@ -34,13 +34,21 @@ ROOMS = (
     *("batchkit/emulator", "batchkit/notifications", "batchkit/reports", "batchkit/stats"),
     *("tests/acceptance", "tests/annotation", "tests/answers", "tests/benchmarks", "tests/cli"),
     *("tests/datasets", "tests/emulator", "tests/evaluation", "tests/flows", "tests/notifications", "tests/proof"),
-    *("tests/properties", "tests/provider", "tests/reports", "tests/scale", "tests/stats", "tests/steps"),
+    *(
+        "tests/properties",
+        "tests/provider",
+        "tests/reports",
+        "tests/scale",
+        "tests/sending",
+        "tests/stats",
+        "tests/steps",
+    ),
     *("tests/store", "tests/surroundings", "tests/unit"),
     *(f"tests/{path.name}" for path in sorted((ROOT / "tests").glob("*.py"))),
 )
 #: The core: its rooms, and the modules beside them.
 CORE = (
-    "batchkit/engine", "batchkit/steps", "batchkit/store", "batchkit/files", "batchkit/provider", "batchkit/models.py",
+    "batchkit/engine", "batchkit/sending", "batchkit/steps", "batchkit/store", "batchkit/files", "batchkit/provider", "batchkit/models.py",
     "batchkit/lifecycle.py", "batchkit/errors.py", "batchkit/sharding.py", "batchkit/owners.py", "batchkit/backoff.py",
 )  # fmt: skip
 #: The core also avoids these words: a function returns something, it does not say, name or tell it.
