@@ -446,9 +446,14 @@ _OF_THE_ACCOUNT: Final = frozenset(
 )
 
 
+class _Details(Struct, gc=False):
+    cached_tokens: float = 0.0
+
+
 class _Usage(Struct, gc=False):
     prompt_tokens: float = 0.0
     completion_tokens: float = 0.0
+    prompt_tokens_details: _Details | None = None
 
 
 class _Body(Struct, gc=False):
@@ -476,4 +481,6 @@ def _used(body: object) -> Amounts | None:
     usage = body.usage if isinstance(body, _Body) else None
     if usage is None:
         return None
-    return Amounts(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens)
+    # Cached tokens do not count towards Groq's limits (console.groq.com/docs/rate-limits).
+    cached = 0.0 if usage.prompt_tokens_details is None else usage.prompt_tokens_details.cached_tokens
+    return Amounts(input_tokens=max(usage.prompt_tokens - cached, 0.0), output_tokens=usage.completion_tokens)

@@ -1,11 +1,11 @@
 """The sync lane under the other verbs: tables, evaluations, dry runs, and what stays as it is."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
 
+from batchkit.files import jsonl
 from tests.workloads import chat_line, write_lines
 
 MODEL = "openai/gpt-oss-20b"
@@ -33,7 +33,7 @@ def test_a_table_is_annotated_one_by_one_at_the_ordinary_price(batchkit, emulato
     """Its rows come back with their answers, and cost twice what a batch costs; the dry run says both before."""
     write_mails()
     planned = {
-        lane: json.loads(batchkit(*ASK, "--lane", lane, "--dry-run", "--json").out) for lane in ("batch", "sync")
+        lane: jsonl.loads(batchkit(*ASK, "--lane", lane, "--dry-run", "--json").out) for lane in ("batch", "sync")
     }
     ended = batchkit(*ASK, "--lane", "sync", "-o", "out.csv")
     assert ended.code == 0, ended.err
@@ -81,7 +81,7 @@ def test_the_plan_says_the_lane(batchkit, emulator):
     assert "single calls, at the ordinary price" in shown
     assert "3 shards of up to 200 requests" in shown
     assert "window" not in shown
-    machine = json.loads(batchkit("run", "input.jsonl", "--lane", "sync", "--dry-run", "--json").out)
+    machine = jsonl.loads(batchkit("run", "input.jsonl", "--lane", "sync", "--dry-run", "--json").out)
     assert machine["lane"] == "sync"
     assert emulator.ledger().synchronous.executed == 0
 
@@ -90,7 +90,7 @@ def test_a_finished_workload_is_reported_exported_and_cleaned(batchkit, emulator
     """The page, the table and the deletion need no batch."""
     write_mails()
     assert batchkit(*ASK, "--lane", "sync", "-o", "out.csv").code == 0
-    name = json.loads(batchkit("status", "--json").out)["workloads"][0]["name"]
+    name = jsonl.loads(batchkit("status", "--json").out)["workloads"][0]["name"]
     assert batchkit("report", name, "-o", "page.html").code == 0
     assert "mail number 3" in Path("page.html").read_text()
     assert batchkit("export", name, "again.parquet").code == 0

@@ -1,6 +1,5 @@
 """Workloads on the sync lane, as a user runs them: every request once, whatever dies, and what may have been paid for twice is told."""
 
-import json
 import shutil
 import signal
 import time
@@ -10,6 +9,7 @@ import pytest
 from batchkit.emulator.faults.calls import LoseReply, PlanGate, RateLimit, RefuseCalls, SlowReplies
 from batchkit.emulator.faults.replies import StrangeReplies
 from batchkit.emulator.scenarios.scenario import RateSection
+from batchkit.files import jsonl
 from tests.workloads import chat_line, read_lines, write_lines
 
 COUNT = 60
@@ -31,7 +31,7 @@ def answered(command):
 
 def status(command, name="input"):
     """Read ``status --json``."""
-    return json.loads(command.run("status", name, "--json").stdout)
+    return jsonl.loads(command.run("status", name, "--json").stdout)
 
 
 def totals(command):
