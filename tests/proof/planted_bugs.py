@@ -134,7 +134,7 @@ def _read_no_page_after_an_id() -> None:
 
 
 def _overlook_that_batches_share_requests() -> None:
-    placements.add = lambda _connection, _placed: None
+    placements.add = lambda _connection, _placed: None  # type: ignore[assignment] # a planted bug
 
 
 def _call_an_adoption_whole_at_its_beginning() -> None:

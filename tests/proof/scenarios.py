@@ -287,7 +287,7 @@ def adopting(provider: str, model: str) -> ProofScenario:
         ),
         tuple(foreign_rows(ROWS_OF_ALL, model=model)),
         FAULTS_OF_ALL,
-        failing={"row-5": "", "row-31": ""},
+        failing={"row-5": "invalid_request_error", "row-31": "model_not_found"},
         executions={"row-31": 0},
         is_foreign=True,
         provider=provider,

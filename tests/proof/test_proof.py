@@ -197,9 +197,9 @@ def test_the_proof_finds_bugs(measured, planted_bug):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(5400)
+@pytest.mark.timeout(10_800)
 def test_the_whole_proof(postgres_server, capsys):
-    """Every point on both databases, pairs, troubles and 200 storms each: no promise is broken."""
+    """Every point on both databases, pairs, troubles and 400 storms each: no promise is broken."""
     backends = [Backend("SQLite"), Backend("Postgres", postgres_server.server_url)]
 
     rows = list(prove(backends, FULL, jobs=2, show=lambda *_: None))
