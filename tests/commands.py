@@ -40,7 +40,8 @@ class Command:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("BATCHKIT_", "PREFECT_"))},
             **QUICK,
-            "GROQ_API_KEY": emulator.api_key,
+            emulator.dialect.key_variable: emulator.api_key,
+            "BATCHKIT_PROVIDER": emulator.dialect.name,
             "BATCHKIT_BASE_URL": emulator.base_url,
             "BATCHKIT_DATABASE_URL": database_url,
             "COLUMNS": "100",

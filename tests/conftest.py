@@ -247,10 +247,11 @@ def start_command(database_url, tmp_path) -> Iterator[Any]:
     """Return a function that starts an emulator with faults and a command on it; runs once on each kind of database."""
     with ExitStack() as stack:
 
-        def start(faults: Sequence[Any] = (), *, speed: float = 432_000, **scenario: Any) -> Command:
-            emulator = stack.enter_context(
-                Emulator(tmp_path / "emulator", Scenario(faults=tuple(faults), **scenario), speed=speed)
-            )
+        def start(
+            faults: Sequence[Any] = (), *, speed: float = 432_000, provider: str | None = None, **scenario: Any
+        ) -> Command:
+            given = Scenario(faults=tuple(faults), **scenario)
+            emulator = stack.enter_context(Emulator(tmp_path / "emulator", given, speed=speed, provider=provider))
             folder = tmp_path / "work"
             folder.mkdir()
             return Command(emulator, database_url, folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from batchkit.emulator.faults import batches, lines
 from batchkit.files import jsonl
 from tests.workloads import CHAT, chat_line
 
@@ -66,10 +67,39 @@ class ForeignClient:
 
 
 def rows(numbers: Iterable[int], **body: Any) -> list[dict[str, Any]]:
-    """Return requests row-0, row-1 and so on."""
-    return [chat_line(f"row-{number}", max_tokens=50, **body) for number in numbers]
+    """Return requests row-0, row-1 and so on, each with a question of its own."""
+    return [
+        chat_line(f"row-{number}", f"What is the capital of {number:04d}?", max_tokens=50, **body) for number in numbers
+    ]
 
 
 def ids(numbers: Iterable[int]) -> frozenset[str]:
     """Return their custom_ids."""
     return frozenset(f"row-{number}" for number in numbers)
+
+
+#: What becomes of the batches of ``create_all``: three expire with a part of their answers, a request is refused, a batch fails.
+FAULTS_OF_ALL = (
+    lines.ExpireLines(custom_ids=ids((3, 9, 13, 14, 23, 24)), attempts=1),
+    lines.FailLines(custom_ids=ids((5,)), attempts=1),
+    batches.RefuseModels(models=frozenset({"gone"}), batches=frozenset({4})),
+)
+#: The requests of ``create_all``, in the order of its files.
+ROWS_OF_ALL = (*range(34), *range(40, 44))
+
+
+def create_all(client: ForeignClient, first: dict[str, Any] | None = None, **body: Any) -> list[dict[str, Any]]:
+    """Create batches of every kind and return them; ``first`` is the first one, if it exists already.
+
+    Three expire, one fails, one repeats a request of the first, and the input of one is deleted.
+    """
+    made = [first or client.create(rows(range(10), **body))]
+    made += [client.create(rows(range(start, start + 10), **body)) for start in (10, 20)]
+    bad = rows(range(30, 34), **body)
+    bad[1]["body"]["model"] = "gone"
+    # The first line has its answer elsewhere: the third line is not the third request in flight.
+    made.append(client.create([*rows((0,), **body), *bad]))
+    made.append(client.create(rows((3,), **body)))
+    made.append(client.create(rows(range(40, 44), **body)))
+    client.delete(made[-1]["input_file_id"])
+    return made

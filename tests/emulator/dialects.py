@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Timing
+from batchkit.emulator.dialects.providers import DIALECTS
 from tests.emulator.support import CHAT, chat_lines, jsonl
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ FILES_AT_ONCE = Timing(file_ready_seconds=0)
 """New files can be used at once, with every provider."""
 
 OPENAI_SHAPED = ("openai", "azure", "qwen", "kimi", "nebius", "litellm", "ogx", "vllm")
+
+
+def two_models(provider: str) -> tuple[str, str]:
+    """Return models of a provider other than the default, for a workload that is cut into files by model where it must; the same twice if it has one."""
+    models = DIALECTS[provider].models or ()
+    return models[0], models[:2][-1]
 
 
 def model_of(client: Client) -> str:

@@ -114,7 +114,7 @@ def run_refusal_case(case: RefusalCase, backend: Backend) -> RefusalOutcome:
     faults = (*scenario.faults, *case.extra_faults)
     with backend.database() as url, harness_for(scenario, url) as harness:
         harness.change(Scenario(faults=(*faults, case.fault)))
-        scenario.prepare(harness.folder)
+        scenario.prepare(harness)
         for command in scenario.commands:
             code = harness.run(command.arguments)
             if code not in command.codes and not is_met:

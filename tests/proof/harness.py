@@ -13,6 +13,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.engine import make_url
 
 from batchkit.emulator import Emulator, Scenario
+from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER
 from batchkit.emulator.faults.batches import ListLag
 from batchkit.store import tables
 from batchkit.store.engine import Store
@@ -36,7 +37,8 @@ KEY = "gsk_TheKeyThatMustBeNowhere7261"
 KILLED = -9
 #: The emulator's day takes a tenth of a second.
 SPEED = 864_000.0
-_LONGEST_COMMAND_SECONDS = 60
+#: No command of the proof takes that long, even beside much other work: it hangs.
+LONGEST_COMMAND_SECONDS = 300
 _SETTLE_SECONDS = 0.5
 _LAGGING_SETTLE_SECONDS = 2.5
 _WAITS = {
@@ -50,8 +52,8 @@ _WAITS = {
 class ProofHarness:
     """Runs the commands of one scenario. ``database_url`` names an empty or migrated database that nothing else uses.
 
-    ``speed`` is the speed of the emulator's clock, ``waits`` adds variables to the commands' environment, and ``limits`` are the
-    limits of their transactions.
+    ``provider`` is emulated. ``speed`` is the speed of the emulator's clock, ``waits`` adds variables to the commands' environment,
+    and ``limits`` are the limits of their transactions.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ProofHarness:
         database_url: str | None,
         scenario: Scenario,
         *,
+        provider: str = DEFAULT_PROVIDER,
         planted_bug: str | None = None,
         speed: float = SPEED,
         waits: Mapping[str, str] | None = None,
@@ -68,6 +71,7 @@ class ProofHarness:
         # The settle time must be long enough for several list scans, so that a lagging list has caught up.
         lags = any(isinstance(fault, ListLag) for fault in scenario.faults)
         self._settle_seconds = _LAGGING_SETTLE_SECONDS if lags else _SETTLE_SECONDS
+        self._provider = provider
         self._planted_bug = planted_bug
         self._speed = speed
         self._waits = dict(waits or {})
@@ -79,8 +83,10 @@ class ProofHarness:
         self.folder = self.root / "work"
         self.folder.mkdir()
         self.database_url = self._given_url or f"sqlite:///{self.folder / '.batchkit' / 'batchkit.db'}"
-        self._emulator = Emulator(self.root / "emulator", self._scenario, speed=self._speed, api_key=KEY)
-        self._emulator.__enter__()
+        self.emulator = Emulator(
+            self.root / "emulator", self._scenario, speed=self._speed, api_key=KEY, provider=self._provider
+        )
+        self.emulator.__enter__()
         self.environment = {
             **_WAITS,
             "BATCHKIT_SETTLE_SECONDS": str(self._settle_seconds),
@@ -88,8 +94,9 @@ class ProofHarness:
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.folder),
             "COLUMNS": "100",
-            "GROQ_API_KEY": KEY,
-            "BATCHKIT_BASE_URL": self._emulator.base_url,
+            self.emulator.dialect.key_variable: KEY,
+            "BATCHKIT_PROVIDER": self._provider,
+            "BATCHKIT_BASE_URL": self.emulator.base_url,
             "BATCHKIT_DATABASE_URL": self.database_url,
         }
         return self
@@ -97,7 +104,7 @@ class ProofHarness:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._emulator.__exit__(kind, error, trace)
+        self.emulator.__exit__(kind, error, trace)
         shutil.rmtree(self.root)
 
     def run(
@@ -105,7 +112,7 @@ class ProofHarness:
     ) -> int | None:
         """Run one command to its end; return its exit code: -9 if it was killed at its point, None if it exceeded the time limit."""
         process = command_process.start(self._launch(arguments, at, kind))
-        process.join(_LONGEST_COMMAND_SECONDS)
+        process.join(LONGEST_COMMAND_SECONDS)
         if process.exitcode is None:
             process.kill()
             process.join()
@@ -131,11 +138,11 @@ class ProofHarness:
 
     def change(self, scenario: Scenario) -> None:
         """Replace the emulator's scenario."""
-        self._emulator.set_scenario(scenario)
+        self.emulator.set_scenario(scenario)
 
     def ledger(self) -> Ledger:
         """Return the emulator's ledger."""
-        return self._emulator.ledger()
+        return self.emulator.ledger()
 
     def output(self) -> str:
         """Return everything that the commands have printed."""

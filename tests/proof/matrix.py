@@ -55,6 +55,7 @@ class SampleSizes:
     points_per_lost_input: int
     refusals: int | None
     commit_points: int | None
+    points_of_adoption_elsewhere: int
     seed: int = 0
 
 
@@ -69,6 +70,7 @@ FULL = SampleSizes(
     points_per_lost_input=20,
     refusals=None,
     commit_points=None,
+    points_of_adoption_elsewhere=60,
 )
 QUICK = SampleSizes(
     points=12,
@@ -81,6 +83,7 @@ QUICK = SampleSizes(
     points_per_lost_input=1,
     refusals=4,
     commit_points=4,
+    points_of_adoption_elsewhere=2,
 )
 
 
@@ -229,7 +232,7 @@ def _count(row: ProofRow, done: _TaskResult) -> None:
 def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[tuple[str, Callable[[], _RowPlan]]]:
     """Yield each row's name, and the function that plans its runs."""
     for backend in backends:
-        for scenario in (scenarios.RUN, scenarios.VERBS, scenarios.ANNOTATE):
+        for scenario in (scenarios.RUN, scenarios.ON_OPENAI, scenarios.VERBS, scenarios.ANNOTATE):
             yield f"{backend.name}: {scenario.name}", partial(_each_point, scenario, backend, sizes)
             if scenario is not scenarios.ANNOTATE:
                 errors = f"{backend.name}: {scenario.name}, an unexpected error"
@@ -239,6 +242,10 @@ def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[t
                 beside = f"{backend.name}: {scenario.name}, drives beside the split"
                 yield beside, partial(_drives_beside, scenario, backend, sizes)
         yield f"{backend.name}: {scenarios.REUSE.name}", partial(_each_later_point, scenarios.REUSE, backend, sizes)
+        adoption, *elsewhere = scenarios.ADOPTIONS
+        yield f"{backend.name}: {adoption.name}", partial(_each_point, adoption, backend, sizes)
+        for scenario in elsewhere:
+            yield f"{backend.name}: {scenario.name}", partial(_points_of_adoption, scenario, backend, sizes)
         yield f"{backend.name}: {scenarios.PREFECT.name}", partial(_through_prefect, backend, sizes)
         troubles = f"{backend.name}: run, {len(scenarios.TROUBLES)} kinds of trouble"
         yield troubles, partial(_under_trouble, backend, sizes)
@@ -247,7 +254,8 @@ def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[t
         yield f"{backend.name}: account refusals", partial(_refusals, backend, sizes)
         if backend.server_url is not None:
             yield f"{backend.name}: run, a peer stopped", partial(_peers, backend, sizes)
-        yield f"{backend.name}: storms, two runners", partial(_storms, backend, sizes)
+        yield f"{backend.name}: storms, two runners", partial(_storms, backend, sizes, 0)
+        yield f"{backend.name}: storms on the other providers, two runners", partial(_storms, backend, sizes, 1)
 
 
 def _each_point(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
@@ -267,7 +275,7 @@ def _each_later_point(scenario: ProofScenario, backend: Backend, sizes: SampleSi
 def _each_error(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
     """Inject an error at each point of the steps; the first of several commands is left out, because it submits as ``run`` does."""
     baseline = measure(scenario, backend)
-    points = replace(baseline, points=baseline.points if scenario is scenarios.RUN else _after_the_first(baseline))
+    points = replace(baseline, points=_after_the_first(baseline) if len(scenario.commands) > 1 else baseline.points)
     count = len(points.points) if sizes.points is None else sizes.points
     return _RowPlan(
         _sweep_tasks(scenario, backend, sampled(points, count, sizes.seed, InjectionKind.ERROR), baseline),
@@ -330,6 +338,13 @@ def _drives_beside(scenario: ProofScenario, backend: Backend, sizes: SampleSizes
     return _RowPlan([_SplitTask(scenario, backend, point) for point in chosen], len(points))
 
 
+def _points_of_adoption(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    """Inject kills at some points: the adoption is that of the default provider, whose points are all played."""
+    baseline = measure(scenario, backend)
+    chosen = sampled(baseline, sizes.points_of_adoption_elsewhere, sizes.seed)
+    return _RowPlan(_sweep_tasks(scenario, backend, chosen, baseline), len(baseline.points))
+
+
 def _through_prefect(backend: Backend, sizes: SampleSizes) -> _RowPlan:
     baseline = measure(scenarios.PREFECT, backend)
     chosen = sampled(baseline, sizes.points_through_prefect, sizes.seed)
@@ -348,8 +363,10 @@ def _under_trouble(backend: Backend, sizes: SampleSizes) -> _RowPlan:
     return _RowPlan(tasks, points)
 
 
-def _storms(backend: Backend, sizes: SampleSizes) -> _RowPlan:
-    return _RowPlan([_StormTask(sizes.seed + number, backend) for number in range(sizes.storms)], 0)
+def _storms(backend: Backend, sizes: SampleSizes, parity: int) -> _RowPlan:
+    """Storms of even seeds are on the default provider, those of odd ones on the others in turn."""
+    seeds = (2 * (sizes.seed + number) + parity for number in range(sizes.storms))
+    return _RowPlan([_StormTask(seed, backend) for seed in seeds], 0)
 
 
 def _sweep_tasks(

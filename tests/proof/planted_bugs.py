@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from batchkit.models import RefusalKind, ShardState
+from batchkit.provider import wire
 from batchkit.provider.client import BatchApi
-from batchkit.steps import answers, attach, merge, submit
+from batchkit.provider.dialect import ListStyle
+from batchkit.steps import answers, attach, merge, submit, unfinished
 from batchkit.steps.request_digests import RequestDigests
-from batchkit.store import batches, shards
+from batchkit.store import batches, placements, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.models import WorkloadId
     from batchkit.steps.context import StepReport
 
 
@@ -121,6 +124,42 @@ def _believe_that_all_ask_the_same() -> None:
     RequestDigests.of_lines = of_lines  # type: ignore[assignment,method-assign] # a planted bug
 
 
+def _read_no_page_after_an_id() -> None:
+    page = wire.page
+
+    def empty(payload: object, style: ListStyle = ListStyle.CURSOR, **given: Any) -> wire.Page | None:
+        return wire.Page((), None, False) if style is ListStyle.AFTER else page(payload, style, **given)
+
+    wire.page = empty
+
+
+def _overlook_that_batches_share_requests() -> None:
+    placements.add = lambda _connection, _placed: None  # type: ignore[assignment] # a planted bug
+
+
+def _call_an_adoption_whole_at_its_beginning() -> None:
+    begin = unfinished.begin
+
+    def whole(context: Any, name: str, add: Any) -> Any:
+        workload = begin(context, name, add)
+        if workload is not None:
+            with context.store.write() as connection:
+                workloads.finish_split(connection, workload.id, sha256="early", request_count=0, at=context.clock())
+        return workload
+
+    unfinished.begin = whole
+
+
+def _send_what_an_adoption_misses() -> None:
+    finish_split = workloads.finish_split
+
+    def let_go(connection: Connection, workload_id: WorkloadId, **given: Any) -> None:
+        finish_split(connection, workload_id, **given)
+        workloads.set_values(connection, workload_id, holds=False)
+
+    workloads.finish_split = let_go
+
+
 PLANTED_BUGS = {
     "a creation is repeated after an unexpected error": PlantedBug(
         _create_again_after_any_error, "bought_twice", dies_at="call POST /batches, answer read", meets_error=True
@@ -143,6 +182,24 @@ PLANTED_BUGS = {
     ),
     "a later error overwrites a success": PlantedBug(
         _let_later_errors_win, "lost", trouble="repeated and unknown lines"
+    ),
+    "a list in pages after an id is not read": PlantedBug(
+        _read_no_page_after_an_id,
+        "bought_twice",
+        scenario="run on openai",
+        dies_at="call POST /batches, answer read",
+    ),
+    "an answer in another adopted batch is overlooked": PlantedBug(
+        _overlook_that_batches_share_requests, "bought_twice", scenario="adopt, watch, resubmit, export on groq"
+    ),
+    "an adoption counts as whole before it is": PlantedBug(
+        _call_an_adoption_whole_at_its_beginning,
+        "lost",
+        scenario="adopt, watch, resubmit, export on groq",
+        dies_at="commit in steps/adopt.write, after",
+    ),
+    "what an adoption misses is sent before resubmit": PlantedBug(
+        _send_what_an_adoption_misses, "broken", scenario="adopt, watch, resubmit, export on groq"
     ),
     "what is missing from a torn file is sent again": PlantedBug(
         _believe_torn_files, "bought_twice", trouble="downloads cut, ending cleanly"

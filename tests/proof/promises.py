@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect
 
+from batchkit.provider.base import METADATA_KEY
 from tests.proof.harness import KEY, take_snapshot
 from tests.proof.scenarios import LABELLED, OUTPUT
 from tests.workloads import read_lines
@@ -163,7 +164,8 @@ def _bought_once(violations: Violations, harness: ProofHarness, expected: Expect
         violations.bought_twice += max(times - expected.successes.get(custom_id, 1), 0)
     # A failed validation executed nothing; a peer creates such a batch if its input file was deleted before.
     bought = [batch for batch in ledger.batches if batch.status != "failed"]
-    keys = [(batch.metadata or {}).get("batchkit_key") for batch in bought]
+    # Without metadata of ours a batch is known by its file: each shard has one.
+    keys = [(batch.metadata or {}).get(METADATA_KEY, batch.input_file_id) for batch in bought]
     if len(set(keys)) != len(keys):
         violations.add(4, f"{len(keys) - len(set(keys))} shards were bought as two batches")
     if expected.executions is not None:

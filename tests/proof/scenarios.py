@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Scenario
+from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER
 from batchkit.emulator.faults import answers, batches, calls, lines
+from tests.emulator.dialects import two_models
+from tests.foreign import FAULTS_OF_ALL, ROWS_OF_ALL, ForeignClient, create_all
+from tests.foreign import rows as foreign_rows
 from tests.proof.harness import SPEED
 from tests.workloads import audio_line, chat_line, write_lines
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from batchkit.emulator.faults import Fault
+    from tests.proof.harness import ProofHarness
 
 _INPUT = "input.jsonl"
 OUTPUT = "out.jsonl"
@@ -22,18 +28,23 @@ _EARLIER_ROWS = "earlier.jsonl"
 #: The output of a scenario whose input is a table.
 LABELLED = "labelled.jsonl"
 _MODEL = "openai/gpt-oss-20b"
+_BATCHES = "BATCHES"
 
 
 @dataclass(frozen=True)
 class Command:
-    """The arguments of a command, and the exit codes that it may have if nothing kills it."""
+    """The arguments of a command, and the exit codes that it may have if nothing kills it. One that does not ``buy`` creates no batch.
+
+    The argument ``BATCHES`` stands for the ids of the batches that are adopted.
+    """
 
     arguments: tuple[str, ...]
     codes: frozenset[int]
+    buys: bool = True
 
 
-def _command(arguments: str, *codes: int) -> Command:
-    return Command(tuple(arguments.split()), frozenset(codes))
+def _command(arguments: str, *codes: int, buys: bool = True) -> Command:
+    return Command(tuple(arguments.split()), frozenset(codes), buys)
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,9 @@ class ProofScenario:
     ``requests`` are the input lines, or the requests that must be made from the ``rows`` of a table, one each. ``failing`` maps the
     custom_ids that fail permanently to their error codes. ``executions`` maps a custom_id to the number of times it must be executed,
     if that is not 1; None leaves it unchecked. ``successes`` maps a custom_id to the number of answers that are bought, if that is
-    more than 1 because the first answers are invalid. ``earlier_rows`` are a table that the first command reads. ``speed`` is the speed of the emulator's clock, ``waits`` are settings of the
-    commands.
+    more than 1 because the first answers are invalid. ``earlier_rows`` are a table that the first command reads. With ``is_foreign``
+    another client has created batches of the requests. ``provider`` is emulated, ``speed`` is the speed of its clock, ``waits`` are
+    settings of the commands.
     """
 
     name: str
@@ -56,6 +68,8 @@ class ProofScenario:
     successes: dict[str, int] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
     earlier_rows: tuple[dict[str, Any], ...] = ()
+    is_foreign: bool = False
+    provider: str = DEFAULT_PROVIDER
     speed: float = SPEED
     waits: dict[str, str] = field(default_factory=dict)
 
@@ -63,14 +77,25 @@ class ProofScenario:
         """Return the emulator's scenario."""
         return Scenario(faults=self.faults)
 
-    def prepare(self, folder: Path) -> None:
-        """Write the input."""
+    def prepare(self, harness: ProofHarness) -> tuple[Command, ...]:
+        """Write the input, or create the batches; return the commands, with the ids of these batches."""
+        folder = harness.folder
+        if self.is_foreign:
+            with ForeignClient(harness.emulator) as client:
+                made = create_all(client, model=str(self.requests[0]["body"]["model"]))
+            return tuple(_with_batches(command, [batch["id"] for batch in made]) for command in self.commands)
         if self.earlier_rows:
             write_lines(folder / _EARLIER_ROWS, self.earlier_rows)
         if self.rows:
             write_lines(folder / _ROWS, self.rows)
         else:
             write_lines(folder / _INPUT, self.requests)
+        return self.commands
+
+
+def _with_batches(command: Command, batch_ids: Sequence[str]) -> Command:
+    arguments = [batch_ids if argument == _BATCHES else [argument] for argument in command.arguments]
+    return replace(command, arguments=tuple(chain.from_iterable(arguments)))
 
 
 def _asked(row: dict[str, Any]) -> str:
@@ -95,6 +120,21 @@ _RUN = _command(f"run {_INPUT} --name w --no-prefect --shard-lines 4 --output {O
 RUN = ProofScenario(
     "run", (_RUN,), _requests(), _COMMON_FAULTS, failing={"row-1": "bad_thing"}, executions={"row-2": 2}
 )
+
+
+def on(provider: str) -> ProofScenario:
+    """Return the first scenario on a provider other than the default: chats with two models, and a batch that finds a full queue."""
+    models = two_models(provider)
+    chats = (
+        chat_line(f"row-{number}", f"Question {number}: naïve \u2028 日本語", model=models[number % 5 == 3])
+        for number in range(10)
+    )
+    faults = (*_COMMON_FAULTS, batches.FailBatches(batches=frozenset({2})))
+    return replace(RUN, name=f"run on {provider}", requests=tuple(chats), faults=faults, provider=provider)
+
+
+#: A list in pages after an id, an object of errors, and one model for each file.
+ON_OPENAI = on("openai")
 
 #: The same through Prefect, with a temporary server that the next start must find and end.
 PREFECT = ProofScenario(
@@ -234,8 +274,33 @@ def losing_inputs(lines_per_shard: int) -> ProofScenario:
 #: One line, two, and many.
 LOST_INPUTS = tuple(losing_inputs(count) for count in (1, 2, 20))
 
+
+def adopting(provider: str, model: str) -> ProofScenario:
+    """Return the adoption of batches that another client created on a provider, and the sending of what they left unanswered."""
+    return ProofScenario(
+        f"adopt, watch, resubmit, export on {provider}",
+        (
+            _command(f"adopt {_BATCHES} --name w", 3, buys=False),
+            _command("watch w --no-prefect", 3, buys=False),
+            _command("resubmit w --no-prefect", 3),
+            _command(f"export w {OUTPUT}", 0, buys=False),
+        ),
+        tuple(foreign_rows(ROWS_OF_ALL, model=model)),
+        FAULTS_OF_ALL,
+        failing={"row-5": "invalid_request_error", "row-31": "model_not_found"},
+        executions={"row-31": 0},
+        is_foreign=True,
+        provider=provider,
+    )
+
+
+ADOPTIONS = (adopting(DEFAULT_PROVIDER, _MODEL), adopting("openai", two_models("openai")[0]))
+
 #: Scenarios that planted bugs refer to, by name.
-SCENARIOS = {scenario.name: scenario for scenario in (RUN, VERBS, ANNOTATE, REUSE, CANCELLED, ABSENT, *LOST_INPUTS)}
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (RUN, ON_OPENAI, VERBS, ANNOTATE, REUSE, CANCELLED, ABSENT, *LOST_INPUTS, *ADOPTIONS)
+}
 
 #: Additional faults of the provider for the first scenario; each has its own list of fault points.
 TROUBLES: dict[str, tuple[Fault, ...]] = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.proof.command_process import is_stopped, wait_until
+from tests.proof.harness import LONGEST_COMMAND_SECONDS
 from tests.proof.promises import Violations, check_promises
 from tests.proof.sweep import expected_outcome_of, harness_for
 
@@ -28,7 +29,6 @@ INTERFERING_COMMANDS = (
 )
 #: The exit codes for a workload that is not completely split, or that does not exist yet.
 _REFUSED = {2, 4}
-_LONGEST_COMMAND_SECONDS = 60.0
 #: A splitter that is stopped within a transaction holds its locks; commands that wait for them are killed after this time.
 _LONGEST_TRY_SECONDS = 4.0
 #: The point from which other commands may work on the workload.
@@ -56,10 +56,10 @@ def interfere_with_split(scenario: ProofScenario, backend: Backend, point: Fault
     during = Violations()
     (command,) = scenario.commands
     with backend.database() as url, harness_for(scenario, url) as harness:
-        scenario.prepare(harness.folder)
+        scenario.prepare(harness)
         splitter = harness.start_to_stop(command.arguments, point)
         if not wait_until(
-            lambda: splitter.exitcode is not None or is_stopped(splitter), within_seconds=_LONGEST_COMMAND_SECONDS
+            lambda: splitter.exitcode is not None or is_stopped(splitter), within_seconds=LONGEST_COMMAND_SECONDS
         ):
             during.add(5, "the splitter reached neither its point nor its end")
         for arguments, code in _run_all(harness):
@@ -71,7 +71,7 @@ def interfere_with_split(scenario: ProofScenario, backend: Backend, point: Fault
             during.add(4, f"sent while the input was being split: {calls}")
         if splitter.exitcode is None:
             os.kill(splitter.pid, signal.SIGCONT)
-        splitter.join(_LONGEST_COMMAND_SECONDS)
+        splitter.join(LONGEST_COMMAND_SECONDS)
         if splitter.exitcode not in command.codes:
             splitter.kill()
             during.add(5, f"the splitter ended with {splitter.exitcode}: {harness.output()[-2000:]}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.store.engine import TransactionLimits
 from tests.proof.command_process import is_stopped, wait_until
+from tests.proof.harness import LONGEST_COMMAND_SECONDS
 from tests.proof.promises import Violations, check_promises
 from tests.proof.sweep import expected_outcome_of, harness_for
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tests.proof.scenarios import ProofScenario
     from tests.proof.sweep import Backend, Baseline
 
-_LONGEST_COMMAND_SECONDS = 60.0
 _NOT_FINISHED = 4
 #: The server's limit for an idle transaction: shorter or longer than the other runner waits for a lock in total.
 _IDLE_SECONDS = {True: 2.0, False: 8.0}
@@ -57,10 +57,10 @@ def stop_peer(scenario: ProofScenario, backend: Backend, point: FaultPoint, *, i
     (command,) = scenario.commands
     limits = TransactionLimits(lock_seconds=1.0, idle_seconds=_IDLE_SECONDS[is_ended], statement_seconds=30.0)
     with backend.database() as url, harness_for(scenario, url, limits=limits, waits=_WAITS[is_ended]) as harness:
-        scenario.prepare(harness.folder)
+        scenario.prepare(harness)
         peer = harness.start_to_stop(command.arguments, point)
         if not wait_until(
-            lambda: peer.exitcode is not None or is_stopped(peer), within_seconds=_LONGEST_COMMAND_SECONDS
+            lambda: peer.exitcode is not None or is_stopped(peer), within_seconds=LONGEST_COMMAND_SECONDS
         ):
             during.add(5, "the peer reached neither its point nor its end")
         printed = len(harness.output())
@@ -74,7 +74,7 @@ def stop_peer(scenario: ProofScenario, backend: Backend, point: FaultPoint, *, i
             during.add(5, f"the other runner ended with {other}: {harness.output()[printed:][-2000:]}")
         if peer.exitcode is None:
             os.kill(peer.pid, signal.SIGCONT)
-        peer.join(_LONGEST_COMMAND_SECONDS)
+        peer.join(LONGEST_COMMAND_SECONDS)
         if peer.exitcode is None:
             peer.kill()
         if peer.exitcode not in {*command.codes, _NOT_FINISHED}:
@@ -88,7 +88,7 @@ def stop_peer(scenario: ProofScenario, backend: Backend, point: FaultPoint, *, i
 
 def _run_beside(harness: ProofHarness, arguments: Sequence[str]) -> int | None:
     process = harness.start(arguments)
-    process.join(_LONGEST_COMMAND_SECONDS)
+    process.join(LONGEST_COMMAND_SECONDS)
     if process.exitcode is None:
         process.kill()
         process.join()

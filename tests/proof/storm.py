@@ -1,4 +1,7 @@
-"""Storms: two runners work on one workload and are killed at random instants, under randomly drawn faults. Seeded."""
+"""Storms: two runners work on one workload and are killed at random instants, under randomly drawn faults.
+
+The seed decides everything but the instants. Even seeds are storms on the default provider, odd ones on another one.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Scenario
+from batchkit.emulator.dialects.providers import DEFAULT_PROVIDER, DIALECTS
 from batchkit.emulator.faults import answers, batches, calls, lines
-from tests.proof.harness import ProofHarness, take_snapshot
+from tests.emulator.dialects import two_models
+from tests.proof.harness import LONGEST_COMMAND_SECONDS, ProofHarness, take_snapshot
 from tests.proof.promises import ExpectedOutcome, Violations, check_promises
 from tests.proof.scenarios import OUTPUT
 from tests.workloads import audio_line, chat_line, write_lines
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 REQUESTS = 2_000
 _RUNNERS = 2
 _MEAN_SECONDS_BETWEEN_DEATHS = 0.5
-_LONGEST_END_SECONDS = 100
+_OTHERS = tuple(name for name in DIALECTS if name != DEFAULT_PROVIDER)
 _SECOND_OUTPUT = "second.jsonl"
 
 #: Without faults that withhold paid answers: those must be bought again.
@@ -56,23 +61,23 @@ _DRAWN_FAULTS: tuple[Fault, ...] = (
 )
 _CONSTANT_FAULTS: tuple[Fault, ...] = (
     lines.FailLines(fraction=0.03, code="bad_thing"),
-    lines.ExpireLines(fraction=0.2, attempts=1),
     batches.ShuffleOutput(),
 )
 
 
 @dataclass(frozen=True)
 class StormPlan:
-    """The faults, the shard size and the number of kills that belong to a seed."""
+    """The provider, the faults, the shard size and the number of kills that belong to a seed."""
 
     seed: int
+    provider: str
     faults: tuple[Fault, ...]
     shard_lines: int
     deaths: int
 
     def __str__(self) -> str:
         drawn = ", ".join(fault.name for fault in self.faults[len(_CONSTANT_FAULTS) :])
-        return f"seed {self.seed}: {self.deaths} deaths, shards of {self.shard_lines} lines, {drawn}"
+        return f"seed {self.seed} on {self.provider}: {self.deaths} deaths, shards of {self.shard_lines} lines, {drawn}"
 
 
 @dataclass(frozen=True)
@@ -88,29 +93,35 @@ def draw_plan(seed: int) -> StormPlan:
     """Draw the plan of a seed."""
     rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
     drawn = tuple(rng.sample(_DRAWN_FAULTS, rng.randint(1, 4)))
-    return StormPlan(seed, (*_CONSTANT_FAULTS, *drawn), rng.choice((60, 100, 250, 700)), rng.randint(2, 6))
+    provider = _OTHERS[seed // 2 % len(_OTHERS)] if seed % 2 else DEFAULT_PROVIDER
+    # Where nothing expires, requests go missing instead.
+    late = lines.DropLines if DIALECTS[provider].never_expires else lines.ExpireLines
+    faults = (*_CONSTANT_FAULTS, late(fraction=0.2, attempts=1), *drawn)
+    return StormPlan(seed, provider, faults, rng.choice((60, 100, 250, 700)), rng.randint(2, 6))
 
 
-def requests() -> list[dict[str, Any]]:
+def requests(provider: str) -> list[dict[str, Any]]:
     """Return the workload; each question occurs once, so that an answer identifies its request."""
-    return [
-        audio_line(f"sound-{number}")
-        if number % 10 == 7
-        else chat_line(f"row-{number}", f"Question {number}: naïve \u2028")
-        for number in range(REQUESTS)
-    ]
+    chats = [f"Question {number}: naïve \u2028" for number in range(REQUESTS)]
+    if provider == DEFAULT_PROVIDER:
+        return [
+            audio_line(f"sound-{number}") if number % 10 == 7 else chat_line(f"row-{number}", text)
+            for number, text in enumerate(chats)
+        ]
+    models = two_models(provider)
+    return [chat_line(f"row-{number}", text, model=models[number % 10 == 7]) for number, text in enumerate(chats)]
 
 
 def run_storm(seed: int, backend: Backend) -> StormOutcome:
     """Run the workload through one storm and check the promises."""
     plan = draw_plan(seed)
-    asked = requests()
+    asked = requests(plan.provider)
     unfinished = Violations()
     before: list[DatabaseSnapshot] = []
     killed = 0
     with (
         backend.database() as url,
-        ProofHarness(url, Scenario(seed=seed, faults=plan.faults)) as harness,
+        ProofHarness(url, Scenario(seed=seed, faults=plan.faults), provider=plan.provider) as harness,
     ):
         write_lines(harness.folder / "input.jsonl", asked)
         arguments = (
@@ -145,7 +156,7 @@ def run_storm(seed: int, backend: Backend) -> StormOutcome:
 
 
 def _wait_for_all(runners: Sequence[Any], violations: Violations, harness: ProofHarness) -> None:
-    deadline = time.monotonic() + _LONGEST_END_SECONDS
+    deadline = time.monotonic() + LONGEST_COMMAND_SECONDS
     for runner in runners:
         runner.join(max(deadline - time.monotonic(), 0))
         if runner.exitcode is None:

@@ -84,8 +84,7 @@ def measure(scenario: ProofScenario, backend: Backend, *, planted_bug: str | Non
     points: list[tuple[int, FaultPoint]] = []
     peaks: list[int] = []
     with backend.database() as url, harness_for(scenario, url, planted_bug=planted_bug) as harness:
-        scenario.prepare(harness.folder)
-        for index, command in enumerate(scenario.commands):
+        for index, command in enumerate(scenario.prepare(harness)):
             code = harness.run(command.arguments)
             assert code in command.codes, f"{' '.join(command.arguments)} ended with {code}: {harness.output()}"
             trace = harness.trace()
@@ -110,9 +109,9 @@ def run_scenario(
     before: list[DatabaseSnapshot] = []
     unfinished = Violations()
     with backend.database() as url, harness_for(scenario, url, planted_bug=planted_bug) as harness:
-        scenario.prepare(harness.folder)
-        for index, command in enumerate(scenario.commands):
+        for index, command in enumerate(scenario.prepare(harness)):
             code: int | None = KILLED
+            made = len(harness.ledger().batches)
             for _ in range(_MOST_TRIES):
                 injection = left.pop(0) if left and left[0].command == index else None
                 kind = InjectionKind.DEATH if injection is None else injection.kind
@@ -122,6 +121,8 @@ def run_scenario(
                 if code != KILLED and not (kind is InjectionKind.ERROR and code in _AFTER_AN_ERROR):
                     break
                 before.append(take_snapshot(harness))
+            if not command.buys and len(harness.ledger().batches) > made:
+                unfinished.add(4, f"{command.arguments[0]} created a batch")
             if code not in command.codes:
                 unfinished.add(5, f"{' '.join(command.arguments)} ended with {code}: {harness.output()[-3000:]}")
             elif met:
@@ -143,7 +144,13 @@ def harness_for(
     """Return the harness of a scenario; ``waits`` are added to the scenario's own settings."""
     waits = {**scenario.waits, **(waits or {})}
     return ProofHarness(
-        url, scenario.provider_scenario(), planted_bug=planted_bug, speed=scenario.speed, waits=waits, limits=limits
+        url,
+        scenario.provider_scenario(),
+        provider=scenario.provider,
+        planted_bug=planted_bug,
+        speed=scenario.speed,
+        waits=waits,
+        limits=limits,
     )
 
 

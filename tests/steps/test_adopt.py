@@ -16,7 +16,7 @@ from batchkit.models import BatchStatus, OutcomeKind, RequestCounts, ShardState
 from batchkit.steps import merge, poll, unfinished
 from batchkit.steps.split import SplitOptions
 from batchkit.store import events, requests, shard_leases, shards
-from tests.foreign import ForeignClient, ids, rows
+from tests.foreign import FAULTS_OF_ALL, ROWS_OF_ALL, ForeignClient, create_all, ids, rows
 from tests.lazy import LazyModule
 from tests.properties.scripted import Ending
 from tests.steps.timed import succeeded
@@ -60,34 +60,21 @@ def statuses(harness):
 
 def test_everything_that_batches_of_another_client_hold_is_adopted_and_the_rest_is_sent_once(world, tmp_path):
     """Expired, refused, failed at validation, deleted input, the same requests twice: all in file order; only what is missing is bought."""
-    expiring = lines.ExpireLines(custom_ids=ids((3, 9, 13, 14, 23, 24)), attempts=1)
-    refusing = lines.FailLines(custom_ids=ids((5,)), attempts=1)
-    harness, client = world(
-        expiring, refusing, batches.RefuseModels(models=frozenset({"gone"}), batches=frozenset({4}))
-    )
+    harness, client = world(*FAULTS_OF_ALL)
     with openai.OpenAI(base_url=harness.emulator.base_url, api_key=harness.emulator.api_key) as sdk:
         source = tmp_path / "sdk.jsonl"
         # Its last line has no end, and expires.
         source.write_bytes(b"".join(map(_line, rows(range(10)))).rstrip())
         uploaded = sdk.files.create(file=source, purpose="batch")
         first = sdk.batches.create(input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h")
-    made = [client.wait(first.id), *(client.create(rows(range(start, start + 10))) for start in (10, 20))]
-    bad = rows(range(30, 34))
-    bad[1]["body"]["model"] = "gone"
-    # The first line has its answer elsewhere: the third line is not the third request in flight.
-    made.append(client.create([*rows((0,)), *bad]))
-    again = client.create(rows((3,)))
-    made.append(again)
-    answers_only = client.create(rows(range(40, 44)))
-    client.delete(answers_only["input_file_id"])
-    made.append(answers_only)
+    made = create_all(client, client.wait(first.id))
     bought = executed(harness)
 
     progress, notes = adopt(harness, *[batch["id"] for batch in made])
 
     assert executed(harness) == bought
     assert (progress.counts.total, progress.counts.succeeded, progress.counts.failed) == (38, 28, 10)
-    assert [custom_id for custom_id, _ in statuses(harness)] == [f"row-{n}" for n in (*range(34), *range(40, 44))]
+    assert [custom_id for custom_id, _ in statuses(harness)] == [f"row-{n}" for n in ROWS_OF_ALL]
     with harness.runner.store.read() as connection:
         kinds = requests.failed_by_kind(connection, progress.workload.id)
     assert kinds == {OutcomeKind.EXPIRED: 5, OutcomeKind.REFUSED: 2, OutcomeKind.MISSING: 3}

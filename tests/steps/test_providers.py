@@ -10,6 +10,7 @@ from batchkit.emulator import Timing
 from batchkit.emulator.dialects.providers import DIALECTS
 from batchkit.emulator.faults import batches, calls, lines
 from batchkit.provider.dialects import DEFAULT
+from tests.emulator.dialects import two_models
 from tests.steps.seen import Seen, run
 from tests.workloads import chat_line
 
@@ -26,11 +27,8 @@ LISTS = ["openai", "qwen", "ogx", "together", "mistral"]
 
 def chats(harness: Harness, count: int) -> list[dict[str, Any]]:
     """Return chats with two models of the provider: one a file where a file may have one only."""
-    models = (DIALECTS[harness.emulator.dialect.name].models or ())[:2]
-    return [
-        chat_line(f"row-{number:03d}", f"Line {number}", model=models[-1 if number % 8 == 7 else 0])
-        for number in range(count)
-    ]
+    models = two_models(harness.emulator.dialect.name)
+    return [chat_line(f"row-{number:03d}", f"Line {number}", model=models[number % 8 == 7]) for number in range(count)]
 
 
 def check_places(seen: Seen) -> None:
