@@ -113,7 +113,7 @@ class TestAudio:
         assert heard["duration"] == pytest.approx((len(spoken) - 44) / 48_000)
 
     def test_a_file_above_the_plans_size_is_413(self, make_client):
-        """The free plan takes 25 MB; the whole body is read, so that the refusal arrives, and the connection goes on."""
+        """The free plan takes 25 MB; the whole body is read, so that the refusal arrives, and the connection stays open."""
         client = make_client(plan="free", speed=1)
         sent = {"data": {"model": HEARER}, "files": {"file": ("a.wav", b"RIFF" + bytes(25_000_001))}}
         refused = client.http.post("/audio/transcriptions", **sent)
