@@ -59,7 +59,7 @@ class ApiShape:
 
     ``purpose`` is that of an input file; it is ready for a batch when its status is one of ``ready_statuses`` (empty: at once).
     ``ids_per_status_call`` batches are read in one GET; 0: no call reads several by their ids. ``page_size`` is asked for in lists,
-    None: not at all. ``metadata_names`` renames the only pairs of metadata that are kept (None: all are). ``creation`` are members
+    None: not at all. The list takes ``files_per_lookup`` input files as a filter; 0: there is no such filter. ``metadata_names`` renames the only pairs of metadata that are kept (None: all are). ``creation`` are members
     that every creation has besides ours. ``idempotency_field`` names the member that makes a repeated creation return the first
     batch.
     """
@@ -69,9 +69,15 @@ class ApiShape:
     ids_per_status_call: int = 0
     listing: ListStyle = ListStyle.AFTER
     page_size: int | None = 100
+    files_per_lookup: int = 0
     metadata_names: Mapping[str, str] | None = None
     creation: Mapping[str, object] = field(default_factory=dict)
     idempotency_field: str | None = None
+
+    @property
+    def file_filter(self) -> str:
+        """The name in the query of the list that asks for the batches of some input files, with commas between their ids."""
+        return "input_file_ids"
 
     @property
     def batches_path(self) -> str:

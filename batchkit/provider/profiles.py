@@ -116,6 +116,7 @@ class Profile(BaseModel):
     listing: Fact[ListStyle] = _reference(ListStyle.AFTER)
     page_size: Fact[PositiveInt] = _reference(100)
     ids_per_status_call: Fact[NonNegativeInt] | None = None
+    files_per_lookup: Fact[NonNegativeInt] | None = None
     metadata: Fact[Literal["kept", "none"] | dict[str, str]] = _reference("kept")
     creation: Fact[dict[str, Any]] | None = None
     idempotency_field: Fact[str] | None = None
@@ -261,6 +262,7 @@ def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) ->
             purpose=profile.purpose.value,
             ready_statuses=frozenset(() if profile.ready is None else profile.ready.value),
             ids_per_status_call=_value(profile.ids_per_status_call) or 0,
+            files_per_lookup=_value(profile.files_per_lookup) or 0,
             listing=profile.listing.value,
             page_size=profile.page_size.value,
             metadata_names=None if kept == "kept" else {} if isinstance(kept, str) else kept,
