@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import ShardState, Usage
 from batchkit.owners import is_certainly_dead
+from batchkit.provider.stored import stored_dialect
 from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
 
@@ -38,6 +39,13 @@ class WorkloadState(StrEnum):
     FINISHED = "finished"
 
 
+class Vanishing(NamedTuple):
+    """Batches whose results the provider deletes soon: how many, and from when on (Unix seconds)."""
+
+    batches: int
+    first_at: float
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Progress:
     """A workload at one moment. Times are Unix seconds.
@@ -50,7 +58,7 @@ class Progress:
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
     that work on the workload, the one that drives it alone first; ``lost_runner`` is the last one that died.
     ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
-    ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
+    ``vanishing`` are batches whose results are not fetched and are soon deleted. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     """
 
     workload: Workload
@@ -72,6 +80,7 @@ class Progress:
     lost_runner: RunnerRow | None = None
     worked_seconds: float | None = None
     resubmitted: Resubmitted = _NOTHING_RESUBMITTED
+    vanishing: Vanishing | None = None
 
     def __repr__(self) -> str:
         counts = self.counts
@@ -155,6 +164,7 @@ class Progress:
 
 #: Shards in these states have no batch, and its creation was not begun.
 UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED)
+_AT_THE_PROVIDER = {ShardState.SUBMITTED, ShardState.ENDED}
 #: A process writes its row every 30 s; after this long without a write it counts as dead.
 UNSEEN_SECONDS = 120.0
 _ATTENTION_LIMIT = 50
@@ -214,7 +224,18 @@ def read_progress(
         lost_runner=lost,
         worked_seconds=worked,
         resubmitted=resubmitted,
+        vanishing=_vanishing(connection, workload, now) if totals.keys() & _AT_THE_PROVIDER else None,
     )
+
+
+def _vanishing(connection: Connection, workload: Workload, now: float) -> Vanishing | None:
+    dialect = stored_dialect(workload.provider)
+    before = None if dialect is None else dialect.retention.vanishing_before(now)
+    if dialect is None or before is None:
+        return None
+    found = waits.old_batches(connection, workload.id, created_before=before, now=now)
+    at = None if found is None else dialect.retention.vanishes_at(found.created_at)
+    return None if found is None or at is None else Vanishing(found.batches, at)
 
 
 _NOBODY: Final = ((), None)

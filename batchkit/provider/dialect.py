@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Without a call that reads batches by their ids, this many are looked for in the list at once.
 _BATCHES_PER_POLL = 200
+_SECONDS_PER_DAY = 86_400
+#: When less than this share of the days is left for which results are kept, they are fetched first, and the user is told.
+_WARNED_SHARE = 0.25
 
 
 class ListStyle(StrEnum):
@@ -153,21 +156,37 @@ class ModelFacts:
 class Prices:
     """How answers are billed. ``catalogue`` is the provider's name in genai-prices, None without known prices.
 
-    ``discount`` is the share of the ordinary price that a batch saves; None: unknown. Recordings are billed as at least
+    ``own`` are prices that the user gave, by model: USD per million tokens of prompts and of completions. ``discount`` is the share of the ordinary price that a batch saves; None: unknown. Recordings are billed as at least
     ``min_billed_seconds``.
     """
 
     catalogue: str | None = None
+    own: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     discount: float | None = None
     min_billed_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """For how many days the provider keeps files; None: unknown."""
+    """For how many days the provider keeps files; None: unknown. Times are Unix seconds of the provider's clock."""
 
     input_days: int | None = None
     output_days: int | None = None
+
+    def vanishes_at(self, created_at: float | None) -> float | None:
+        """Return when the results of a batch may be deleted at the earliest; None when that is not known.
+
+        They are kept from their own creation on, which is later than that of the batch.
+        """
+        return (
+            None if self.output_days is None or created_at is None else created_at + self.output_days * _SECONDS_PER_DAY
+        )
+
+    def vanishing_before(self, now: float) -> float | None:
+        """Return before which time a batch was created of whose days less than ``_WARNED_SHARE`` are left; None: not known."""
+        if self.output_days is None:
+            return None
+        return now - (1 - _WARNED_SHARE) * self.output_days * _SECONDS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

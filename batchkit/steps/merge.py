@@ -15,6 +15,7 @@ from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, S
 from batchkit.files.spool import sha256_of
 from batchkit.models import IMPORTED, BatchStatus, Download, FileId, OutcomeKind, ShardState
 from batchkit.sharding import smaller_shard
+from batchkit.steps import merge_notes
 from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
 from batchkit.steps.failed_batch import account_refused, settle_failed_batch
@@ -54,6 +55,19 @@ class _Fetched:
     batch: Batch
     output: Download | None
     error: Download | None
+
+    @property
+    def lost(self) -> str | None:
+        """Which of the files that the batch names are gone at the provider, for people; None: it has them."""
+        kinds = [
+            kind
+            for kind, file_id, download in (
+                ("output", self.batch.output_file_id, self.output),
+                ("error", self.batch.error_file_id, self.error),
+            )
+            if file_id is not None and download is None
+        ]
+        return f"its {' and its '.join(kinds)} file" if kinds else None
 
 
 class _TornError(Exception):
@@ -257,8 +271,12 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
                 hints = context.provider.dialect.hints
                 refused = account_refused(connection, shard, answers.account_refusal, hints=hints, at=now)
                 report += StepReport({}, refused=refused)
+            if fetched.lost and answers.unmentioned:
+                days = context.provider.dialect.retention.output_days
+                note = merge_notes.on_lost(workload, batch, fetched.lost, answers, days=days, holding=holding)
+                report += StepReport({}, (note,))
             if is_torn:
-                report += StepReport({}, (_note_on_torn(batch, answers),))
+                report += StepReport({}, (merge_notes.on_torn(batch, answers, fetches=_FETCHES),))
         if shard.is_adopted:
             values["failed"] -= placements.hand_over(connection, shard)
         shards.transition(
@@ -307,7 +325,9 @@ def _read_answers(
             reader.read(download.path)
     named = named_requests(connection, context, fetched.shard, fetched.batch)
     return reader.conclude(
-        unanswered=_outcome_of_silence(fetched.batch), named={place: problem for place, _, problem in named}
+        unanswered=_outcome_of_silence(fetched.batch),
+        vanished=fetched.lost is not None,
+        named={place: problem for place, _, problem in named},
     )
 
 
@@ -336,17 +356,6 @@ def _seems_torn(answers: ShardAnswers, fetched: _Fetched) -> bool:
         return True
     may_be_silent = _outcome_of_silence(fetched.batch) is not OutcomeKind.MISSING and counts.total > 0
     return answers.unmentioned > 0 and not may_be_silent
-
-
-def _note_on_torn(batch: Batch, answers: ShardAnswers) -> str:
-    """Return the note on files that are accepted although they still seem torn."""
-    if batch.status == IMPORTED:
-        return "the last line of a file of answers is torn; the answers before it are kept"
-    what = f"batch {batch.id}: its files look torn, and did so in each of {_FETCHES} downloads; what they hold is kept"
-    if not answers.again:
-        return what
-    again = "1 request is" if answers.again == 1 else f"{answers.again:,} requests are"
-    return f"{what}, {again} sent again, and what was answered beyond the tear is paid for twice"
 
 
 def _store(
@@ -393,16 +402,7 @@ def _store(
         "to be sent again": answers.again,
         "that asked the same": followers,
     }
-    return values, StepReport(counts, tuple(_oddities(batch, answers)))
-
-
-def _oddities(batch: Batch, answers: ShardAnswers) -> list[str]:
-    found = (
-        (answers.malformed, "lines that are not JSON"),
-        (answers.unknown, "lines for requests that were not in it"),
-        (answers.duplicate, "repeated answers"),
-    )
-    return [f"batch {batch.id}: {count} {what}" for count, what in found if count]
+    return values, StepReport(counts, tuple(merge_notes.on_oddities(batch, answers)))
 
 
 def _summary(report: StepReport) -> str:

@@ -158,6 +158,7 @@ def status_list(snapshots: Sequence[Progress], runs: Mapping[str, RunOf] = NO_RU
             name = formatting.printable(progress.workload.name)
             known = situation.news_text(progress)
             figures = f"; {known}" if known else ""
+            figures += "".join(f"; {wait.sentence(progress.read_at)}" for wait in waits[1:] if wait.is_warning)
             lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
     return Group(overview(snapshots, runs), *lines)
 
@@ -246,11 +247,11 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
     if progress.workload.unsent_requests:
         rows.append(("reuse", Text(situation.unsent_text(progress))))
     waits = situation.waits(progress, moment.trouble)
-    labels = {"outage": "outage", "": "waiting for"}
+    labels = {"outage": "outage", "": "waiting for", "vanishing": "vanishing"}
     for wait in waits:
-        is_outage = wait.kind is situation.WaitKind.OUTAGE
-        style = "bold red" if is_outage else ""
-        rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
+        kind = wait.kind.value if wait.is_warning else ""
+        style = "bold red" if wait.is_warning else ""
+        rows.append((labels.pop(kind, ""), Text(wait.line(moment.now), style=style)))
     if progress.expired_attempts:
         rows.append(("expired", Text(situation.expired_text(progress))))
     if progress.failures:
