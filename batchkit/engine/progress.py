@@ -39,6 +39,14 @@ class WorkloadState(StrEnum):
     FINISHED = "finished"
 
 
+class Reopenable(StrEnum):
+    """What ``resubmit`` would send again of a held workload: what has no answer; with ``--failed`` alone; nothing at all."""
+
+    UNANSWERED = "unanswered"
+    REFUSED = "refused"
+    NOTHING = "nothing"
+
+
 class Vanishing(NamedTuple):
     """Batches whose results the provider deletes soon: how many, and from when on (Unix seconds)."""
 
@@ -58,7 +66,8 @@ class Progress:
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
     that work on the workload, the one that drives it alone first; ``lost_runner`` is the last one that died.
     ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
-    ``vanishing`` are batches whose results are not fetched and are soon deleted. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
+    ``vanishing`` are batches whose results are not fetched and are soon deleted. ``reopenable`` is read for a finished workload
+    that holds; else None. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     """
 
     workload: Workload
@@ -81,6 +90,7 @@ class Progress:
     worked_seconds: float | None = None
     resubmitted: Resubmitted = _NOTHING_RESUBMITTED
     vanishing: Vanishing | None = None
+    reopenable: Reopenable | None = None
 
     def __repr__(self) -> str:
         counts = self.counts
@@ -224,8 +234,17 @@ def read_progress(
         lost_runner=lost,
         worked_seconds=worked,
         resubmitted=resubmitted,
+        reopenable=_reopenable(connection, workload) if workload.holds and state is WorkloadState.FINISHED else None,
         vanishing=_vanishing(connection, workload, now) if totals.keys() & _AT_THE_PROVIDER else None,
     )
+
+
+def _reopenable(connection: Connection, workload: Workload) -> Reopenable:
+    if requests.has_reopenable(connection, workload.id, failed=False):
+        return Reopenable.UNANSWERED
+    if requests.has_reopenable(connection, workload.id, failed=True):
+        return Reopenable.REFUSED
+    return Reopenable.NOTHING
 
 
 def _vanishing(connection: Connection, workload: Workload, now: float) -> Vanishing | None:

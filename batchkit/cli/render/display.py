@@ -18,7 +18,7 @@ from batchkit.cli.render.machine import NO_RUNS
 from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
-from batchkit.engine.progress import WorkloadState
+from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import BatchStatus, ShardState
 
 if TYPE_CHECKING:
@@ -98,9 +98,10 @@ def status_view(progress: Progress, run: RunOf | None = None) -> RenderableType:
     if workload.adopted_at is None:
         rows.append(("input", Text(workload.source)))
     else:
-        holding = (
-            "; nothing is sent again before `batchkit resubmit`" if workload.holds and progress.counts.failed else ""
-        )
+        holding = ""
+        if workload.holds and progress.counts.failed and progress.reopenable is not Reopenable.NOTHING:
+            flag = " --failed" if progress.reopenable is Reopenable.REFUSED else ""
+            holding = f"; nothing is sent again before `batchkit resubmit{flag}`"
         rows.append(("adopted from", Text(f"{formatting.printable(workload.source)}{holding}")))
     rows.append(("created", Text(f"{formatting.moment(workload.created_at)} UTC")))
     limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
