@@ -17,8 +17,8 @@ submitting      2 batches being created; after a minute: whose creation got no  
                 been created, to be looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
 again           120 requests to be sent again                                      unknown               not before
-vanishing       the results of 2 batches vanish at the provider unless ... fetches unknown               deleted from then on
-                them
+vanishing       the results of 2 batches vanish at the provider (`batchkit watch   unknown               deleted from then on
+                NAME` fetches them first)
 ==============  =================================================================  ====================  =====================
 
 *Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here. *Not sent* requests were
@@ -295,8 +295,7 @@ def _vanishing(progress: Progress) -> Iterator[Waiting]:
         return
     batches = formatting.counted(progress.vanishing.batches, "batch", "batches")
     name = formatting.printable(progress.workload.name)
-    how = "and are fetched first" if progress.runners else f"unless `batchkit watch {name}` fetches them"
-    text = f"the results of {batches} vanish at the provider {how}"
+    text = f"the results of {batches} vanish at the provider (`batchkit watch {name}` fetches them first)"
     yield Waiting(WaitKind.VANISHING, text, until=progress.vanishing.first_at, count=progress.vanishing.batches)
 
 

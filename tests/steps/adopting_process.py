@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.runtime import Runner
 from batchkit.errors import WorkloadConflict
+from batchkit.models import BatchId
 from batchkit.settings import load_settings
 from batchkit.steps import adopt
 from batchkit.steps.split import SplitOptions
@@ -31,7 +32,7 @@ def adopt_at_once(
     setattr(adopt._Writer, step, together)
     with Runner(load_settings(**settings)) as runner:
         try:
-            runner.adopt([batch_id], name=name, options=SplitOptions())
+            runner.adopt([BatchId(batch_id)], name=name, options=SplitOptions())
         except WorkloadConflict as refused:
             ended.put(("refused", refused.message))
         except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it

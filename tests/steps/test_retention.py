@@ -69,7 +69,7 @@ def test_the_user_is_told_when_results_vanish_soon(timed):
     progress = runner.progress(runner.find("work").id)
     text = told(progress)
     assert text.startswith(
-        "the results of 3 batches vanish at the provider unless `batchkit watch work` fetches them, the first ones at "
+        "the results of 3 batches vanish at the provider (`batchkit watch work` fetches them first), the first ones at "
     )
     assert progress.vanishing.first_at == pytest.approx(timed.provider.created_at() + 30 * DAY, abs=1)
     shown = machine.workload(progress)["waits"][-1]
