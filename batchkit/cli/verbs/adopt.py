@@ -61,17 +61,26 @@ List = Annotated[
 Since = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="AGE", help="With --list: only batches created in the last 36h, 7d or 2w.", show_default=False
+        "--since",
+        metavar="AGE",
+        help="With --list: only batches created in the last 36h, 7d or 2w.",
+        show_default=False,
     ),
 ]
 Metadata = Annotated[
     list[str] | None,
     typer.Option(
-        "--metadata", metavar="KEY=VALUE", help="With --list: only batches with this metadata. Repeatable.", show_default=False
+        "--metadata",
+        metavar="KEY=VALUE",
+        help="With --list: only batches with this metadata. Repeatable.",
+        show_default=False,
     ),
 ]
 Expired = Annotated[
-    bool, typer.Option("--expired", metavar="", help="With --list: only batches that expired before all their requests were answered.")
+    bool,
+    typer.Option(
+        "--expired", metavar="", help="With --list: only batches that expired before all their requests were answered."
+    ),
 ]
 
 
@@ -164,7 +173,8 @@ def _list(where: common.Where, *, since: str | None, metadata: list[str], only_e
 
     pairs = dict(map(_pair, metadata))
     age = None if since is None else _seconds(since)
-    found = listed_batches(where.settings(), since_seconds=age, metadata=pairs, only_expired=only_expired)
+    settings = where.settings()
+    found = listed_batches(settings, since_seconds=age, metadata=pairs, only_expired=only_expired)
     if json:
         console.write_json(adopted.listing_for_machines(found))
         return
@@ -173,6 +183,8 @@ def _list(where: common.Where, *, since: str | None, metadata: list[str], only_e
         console.say(out, "no such batch at the provider")
         return
     console.tell(out, adopted.listing_lines(found))
+    if settings.dialect.retention.output_days is None:
+        console.say(console.stderr(), f"how long {settings.dialect.title} keeps results is not known: fetch them soon")
 
 
 def _pair(word: str) -> tuple[str, str]:
