@@ -33,6 +33,7 @@ from batchkit.errors import ConfigurationError
 from batchkit.models import LaneChoice
 from batchkit.provider.dialects import DEFAULT, dialect_changed, dialect_named
 from batchkit.provider.profiles import PLAIN_NAMES, PlainProfile
+from batchkit.provider.stored import set_own_dialect
 from batchkit.settings_file import SettingsFile, read_settings_file
 from batchkit.sharding import SMALL_REQUESTS, hours_of
 
@@ -255,7 +256,8 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the settings; overrides that are None count as not given.
 
     Logs a warning for each variable that is called like a setting and is none. Raises ``ConfigurationError``; for a wrong
-    ``batchkit.toml`` it tells the line of each problem.
+    ``batchkit.toml`` it tells the line of each problem. Workloads of a provider with a profile of the user's own are read with that
+    profile from then on.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     sources = _read_sources()
@@ -283,6 +285,7 @@ def load_settings(**overrides: Any) -> Settings:
         problems = "; ".join(_problem(found, given, sources) for found in error.errors(include_url=False))
         raise ConfigurationError(f"a setting is wrong: {problems}", hint="see `batchkit run --help`") from None
     _check_sizes(settings, given, sources)
+    set_own_dialect(None if settings.provider_profile is None else dialect)
     return settings
 
 

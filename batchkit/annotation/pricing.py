@@ -1,4 +1,4 @@
-"""The cost of answers: the installed prices of ``genai-prices``, and what the provider's dialect says about batches.
+"""The cost of answers: the installed prices of ``genai-prices`` or those of a profile, and what the dialect says about batches.
 
 Nothing is fetched. An unknown price is None, and never zero.
 """
@@ -14,10 +14,9 @@ from typing import Final, NamedTuple
 from genai_prices import Usage, calc_price
 from genai_prices.data import providers
 
-from batchkit.errors import ConfigurationError
 from batchkit.models import Lane
 from batchkit.provider.dialect import Prices
-from batchkit.provider.dialects import dialect_named
+from batchkit.provider.stored import own_dialect, stored_dialect
 
 _MILLION: Final = 1_000_000
 _SECONDS_PER_HOUR: Final = 3_600
@@ -42,7 +41,7 @@ class Pricing:
 
     def price(self, model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Return the price of tokens in USD; None if the model's price is unknown."""
-        rates = _rates(self._prices.catalogue, model)
+        rates = self._rates_of_tokens(model)
         if rates.per_prompt_token is None or rates.per_completion_token is None:
             return None
         return self._discounted(prompt_tokens * rates.per_prompt_token + completion_tokens * rates.per_completion_token)
@@ -65,6 +64,8 @@ class Pricing:
     @cached_property  # reading all prices of a provider takes milliseconds, and they are part of the installation
     def as_of(self) -> str:
         """The date and the package of the prices, for people: the newest start of a price, the only date in the data."""
+        if self._prices.own:
+            return "your own profile"
         starts = [
             start
             for provider in providers
@@ -79,18 +80,27 @@ class Pricing:
         package = f"genai-prices {version('genai-prices')}"
         return f"{max(starts)} ({package})" if starts else package
 
+    def _rates_of_tokens(self, model: str) -> _Rates:
+        own = self._prices.own.get(model)
+        if own is None:
+            return _rates(self._prices.catalogue, model)
+        return _Rates(own[0] / _MILLION, own[1] / _MILLION, None)
+
     def _discounted(self, usd: float) -> float | None:
         # 12 decimals are finer than every price of a token, and coarser than the noise of binary fractions.
         return None if self._prices.discount is None else round(usd * (1 - self._prices.discount), 12)
 
 
-@cache  # one for each provider and lane
 def pricing_of(provider: str, lane: Lane = Lane.BATCH) -> Pricing:
-    """Return the prices of a provider in a lane; no price is known of a provider that this installation does not know."""
-    try:
-        return Pricing(dialect_named(provider).prices, lane)
-    except ConfigurationError:
-        return Pricing(Prices())
+    """Return the prices of a provider in a lane, the user's own profile included; no price is known of one that is not known here."""
+    own = own_dialect(provider)
+    return _known(provider, lane) if own is None else Pricing(own.prices, lane)
+
+
+@cache  # one for each provider and lane
+def _known(provider: str, lane: Lane) -> Pricing:
+    dialect = stored_dialect(provider)
+    return Pricing(Prices() if dialect is None else dialect.prices, lane)
 
 
 @lru_cache(maxsize=256)

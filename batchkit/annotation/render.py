@@ -82,6 +82,13 @@ def is_blank(value: Any) -> bool:
     return not isinstance(value, (list, dict)) and not text_of(value).strip()
 
 
+def _titles(recipe: Recipe, prompt: Prompt) -> dict[str, str]:
+    """Return what people call the templates of a prompt; moderation's are columns that they name with an option."""
+    if recipe.kind == "moderate":
+        return {"user": "--text" if prompt.prefill is None else "--prompt-column", "assistant": "--text"}
+    return {"system": "system message", "user": "prompt", "assistant": "prefilled answer"}
+
+
 class _Texts(NamedTuple):
     """The rendered messages of a prompt: the ``turns`` before the question, and the other texts ``by_role``."""
 
@@ -97,13 +104,20 @@ class _Texts(NamedTuple):
 class _Messages:
     """The messages of one prompt, checked against the columns; ``texts`` are its templates by role, beside the ``turns``.
 
-    With ``is_about_text`` a row whose columns are all empty is refused.
+    With ``is_about_text`` a row whose columns are all empty is refused. ``titles`` are the templates by role, for errors.
     """
 
-    def __init__(self, prompt: Prompt, columns: Sequence[str], *, is_named: bool, is_about_text: bool) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        columns: Sequence[str],
+        *,
+        is_named: bool,
+        is_about_text: bool,
+        titles: Mapping[str, str],
+    ) -> None:
         of_which = f" of the prompt {prompt.name!r}" if is_named else ""
         given = {"system": prompt.system, "user": prompt.user or None, "assistant": prompt.prefill}
-        titles = {"system": "system message", "user": "prompt", "assistant": "prefilled answer"}
         self.texts = {
             role: Template(text, columns, title=titles[role] + of_which)
             for role, text in given.items()
@@ -147,7 +161,13 @@ class Renderer:
         self._audio_prompt = _audio_prompt(recipe, columns)
         is_named = len(recipe.prompts) > 1
         self._prompts = [
-            _Messages(prompt, columns, is_named=is_named, is_about_text=not recipe.images and recipe.messages is None)
+            _Messages(
+                prompt,
+                columns,
+                is_named=is_named,
+                is_about_text=not recipe.images and recipe.messages is None,
+                titles=_titles(recipe, prompt),
+            )
             for prompt in recipe.prompts
         ]
         files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths)

@@ -107,7 +107,11 @@ def _columns_read(tree: nodes.Template, columns: Sequence[str], title: str) -> I
         elif name in columns:
             yield name
         elif name not in _environment().globals:
-            raise unknown_column(name, columns, reader=f"the {title}")
+            raise unknown_column(name, columns, reader=_reader(title))
+
+
+def _reader(title: str) -> str:
+    return title if title.startswith("--") else f"the {title}"
 
 
 def _columns_of_row(tree: nodes.Template, columns: Sequence[str], title: str) -> Iterator[str]:
@@ -118,7 +122,7 @@ def _columns_of_row(tree: nodes.Template, columns: Sequence[str], title: str) ->
         if not (isinstance(of_what, nodes.Name) and of_what.name == ROW and isinstance(name, str)):
             continue
         if name not in columns:
-            raise unknown_column(name, columns, reader=f"the {title}")
+            raise unknown_column(name, columns, reader=_reader(title))
         named += 1
         yield name
     if named < sum(name.name == ROW for name in tree.find_all(nodes.Name)):

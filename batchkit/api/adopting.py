@@ -17,7 +17,6 @@ from batchkit.errors import UsageError
 from batchkit.files.sources import check_name, name_of
 from batchkit.models import BatchId, BatchStatus, OutcomeKind
 from batchkit.settings import load_settings
-from batchkit.steps.adopted_files import vanishes_at
 from batchkit.steps.split import SplitOptions
 from batchkit.store import batches
 
@@ -184,7 +183,9 @@ def listed_batches(
         ]
     held = existing.read(found, partial(batches.holders, batch_ids=[batch.id for batch in chosen])) or {}
     return [
-        ListedBatch(batch, _unanswered(batch), vanishes_at(found.dialect, batch), held.get(batch.id))
+        ListedBatch(
+            batch, _unanswered(batch), found.dialect.retention.vanishes_at(batch.created_at), held.get(batch.id)
+        )
         for batch in chosen
     ]
 

@@ -90,8 +90,8 @@ def export_scored(name: str, target: str, settings: Settings | None, mode: RunMo
     require_extra()
     from batchkit.datasets.writing import check_target, table_name_of  # noqa: PLC0415 - an extra
     from batchkit.evaluation.results import find_run  # noqa: PLC0415 - as above
-    from batchkit.evaluation.runs import suite_of  # noqa: PLC0415 - as above
     from batchkit.evaluation.scored_table import dataset_files, write_scored_table  # noqa: PLC0415 - as above
+    from batchkit.evaluation.stored_suite import suite_of  # noqa: PLC0415 - as above
 
     check_target(target)
     is_file = table_name_of(target) is None

@@ -10,15 +10,20 @@ from batchkit.annotation.pricing import Pricing
 from batchkit.engine.composition import build_provider
 from batchkit.errors import UsageError
 from batchkit.provider import checking, profiles
+from batchkit.provider.check_remote import Trial
 from batchkit.provider.dialects import profile_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchkit.provider.check_remote import Costs
     from batchkit.provider.check_report import CheckReport
+    from batchkit.provider.dialect import Dialect
     from batchkit.settings import Settings
 
 _PATIENCE_SECONDS = 60.0
+#: A short recording, for the price that is told before.
+_RECORDING_SECONDS = 60.0
 
 
 def check_provider(
@@ -26,13 +31,15 @@ def check_provider(
     *,
     may_create: Callable[[str, float | None], bool],
     model: str | None = None,
+    audio: str | None = None,
     patience_seconds: float = _PATIENCE_SECONDS,
     save: Path | None = None,
 ) -> CheckReport:
-    """Send one line through every call of the server, and compare what it does with its profile; nothing of it stays there.
+    """Send a few lines through every call of the server, and compare what it does with its profile; nothing of it stays there.
 
-    ``may_create`` is asked with the model, and the price of the answer in USD or None where it is unknown, before a batch is
-    created. A batch that still runs after ``patience_seconds`` is cancelled. ``save`` takes the profile with what was found.
+    ``may_create`` is asked with the model, and what all answers cost at most in USD or None where that is unknown, before a batch is
+    created. ``audio`` is the address of a short recording for lines that transcribe it, which are left out without it. Batches that
+    still run after ``patience_seconds`` are cancelled. ``save`` takes the profile with what was found.
 
     Raises ``ConfigurationError`` without a key or an address, and ``UsageError`` when ``save`` cannot be written; nothing is sent
     then. What the server refuses is in the report.
@@ -40,12 +47,12 @@ def check_provider(
     dialect = settings.dialect
     if save is not None:
         _check_target(save, settings)
-    prices = Pricing(dialect.prices)
     with TemporaryDirectory(prefix="batchkit-check-") as folder:
-        trial = checking.Trial(
+        trial = Trial(
             folder=Path(folder),
-            may_create=lambda chosen: may_create(chosen, prices.price(chosen, *checking.TOKENS)),
+            may_create=lambda costs: may_create(costs.model, _price(dialect, costs)),
             model=model,
+            audio=audio,
             pause_seconds=min(2.0, settings.poll_interval_seconds),
             patience_seconds=patience_seconds,
         )
@@ -53,6 +60,17 @@ def check_provider(
     if save is not None and report.problem is None:
         save.write_text(_profile_text(settings, report), encoding="utf-8")
     return report
+
+
+def _price(dialect: Dialect, costs: Costs) -> float | None:
+    """Return what a check costs at most; an ordinary call costs twice a line of a batch, or less."""
+    prices = Pricing(dialect.prices)
+    line = prices.price(costs.model, *checking.TOKENS)
+    speech = next(iter(dialect.models.transcription), None)
+    recording = 0.0 if not costs.recordings or speech is None else prices.price_audio(speech, _RECORDING_SECONDS)
+    if line is None or recording is None:
+        return None
+    return line * (costs.lines + 2 * costs.calls) + recording * costs.recordings
 
 
 def _check_target(save: Path, settings: Settings) -> None:

@@ -39,6 +39,7 @@ def rescore_run(
     from batchkit.evaluation.differences import judges_changed  # noqa: PLC0415 - as above
     from batchkit.evaluation.judging import ensure_judge_workload  # noqa: PLC0415 - as above
     from batchkit.evaluation.results import find_run, summary  # noqa: PLC0415 - as above
+    from batchkit.evaluation.stored_suite import suite_of  # noqa: PLC0415 - as above
     from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - as above
 
     file = load_suite(suite)
@@ -57,7 +58,7 @@ def rescore_run(
         if origin.finished_at is None:
             raise UsageError(f"the run {run!r} is not finished", hint="finish it first")
         runs.check_suite(file, runner.settings.dialect)
-        then = runs.suite_of(origin)
+        then = suite_of(origin)
         for judge in file.suite.judges:
             for _, problem in judge.unknown_opponent(then.models, tuple(then.prompts)):
                 raise UsageError(f"the scorer {judge.label!r} cannot judge the answers of {run!r}: {problem}")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from sqlalchemy.engine import Connection
+
     from batchkit.models import Trouble
     from batchkit.steps.context import StepContext
 
@@ -45,6 +47,7 @@ class _WaveSize:
     most: int
 
 
+_ENDED = (ShardState.ENDED,)
 _UNSENT = (ShardState.PLANNED, ShardState.UPLOADED)
 _OF_SYNC_LANE = (ShardState.PLANNED, ShardState.SENDING)
 #: The most shards of dead processes that one wave ends.
@@ -171,7 +174,7 @@ class PendingWork:
 
     def merges(self, workload_id: WorkloadId) -> Waves:
         """Take ended shards, for as many waves as may run at the same time."""
-        ids = self._claim(workload_id, (ShardState.ENDED,), _MERGE_WAVE, waves=self._parallel_waves)
+        ids = self._claim(workload_id, _ENDED, _MERGE_WAVE, waves=self._parallel_waves)
         parts = (ids[start :: self._parallel_waves] for start in range(self._parallel_waves))
         return tuple(Wave(WaveKind.MERGE, workload_id, part) for part in parts if part)
 
@@ -315,6 +318,8 @@ class PendingWork:
                 connection, workload_id, states, owner=owner, now=now, at_most=enough, lanes=lanes
             )
             limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
+            if due and states == _ENDED:
+                taken += self._claim_vanishing(connection, workload_id, now=now, limit=limit)
             for state in states if due else ():
                 claimed = shard_leases.claim(
                     connection,
@@ -326,8 +331,27 @@ class PendingWork:
                     limit=limit - len(taken),
                     lanes=lanes,
                 )
-                taken.extend(shard.id for shard in claimed)
+                # An owner's own shards can be claimed again.
+                taken.extend(shard.id for shard in claimed if shard.id not in taken)
         return tuple(taken)
+
+    def _claim_vanishing(
+        self, connection: Connection, workload_id: WorkloadId, *, now: float, limit: int
+    ) -> list[ShardId]:
+        """Take the ended shards whose results the provider deletes soon, those that vanish first at the front."""
+        before = self._context.provider.dialect.retention.vanishing_before(self._context.provider_now())
+        if before is None:
+            return []
+        found = shard_leases.claim_vanishing(
+            connection,
+            workload_id,
+            owner=self._context.owner,
+            now=now,
+            lease_seconds=self._context.timing.lease_seconds,
+            limit=limit,
+            created_before=before,
+        )
+        return [shard.id for shard in found]
 
     def _poll(self, workload_id: WorkloadId) -> StepReport:
         """Poll when it is time; the wait grows while no status changes, and with the number of calls that one poll takes.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import Lane, ShardState, Usage
 from batchkit.owners import is_certainly_dead
+from batchkit.provider.stored import stored_dialect
 from batchkit.store import attempts, batches, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
 
@@ -38,6 +39,21 @@ class WorkloadState(StrEnum):
     FINISHED = "finished"
 
 
+class Reopenable(StrEnum):
+    """What ``resubmit`` would send again of a held workload: what has no answer; with ``--failed`` alone; nothing at all."""
+
+    UNANSWERED = "unanswered"
+    REFUSED = "refused"
+    NOTHING = "nothing"
+
+
+class Vanishing(NamedTuple):
+    """Batches whose results the provider deletes soon: how many, and from when on (Unix seconds)."""
+
+    batches: int
+    first_at: float
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Progress:
     """A workload at one moment. Times are Unix seconds.
@@ -53,6 +69,8 @@ class Progress:
     ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
     ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     ``doubts`` counts the attempts of the sync lane that may have been paid for without an answer.
+    ``vanishing`` are batches whose results are not fetched and are soon deleted. ``reopenable`` is read for a finished workload
+    that holds; else None. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     """
 
     workload: Workload
@@ -75,6 +93,8 @@ class Progress:
     worked_seconds: float | None = None
     resubmitted: Resubmitted = _NOTHING_RESUBMITTED
     doubts: int = 0
+    vanishing: Vanishing | None = None
+    reopenable: Reopenable | None = None
 
     def __repr__(self) -> str:
         counts = self.counts
@@ -164,6 +184,7 @@ class Progress:
 
 #: Shards in these states have no batch, and its creation was not begun.
 UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED)
+_AT_THE_PROVIDER = {ShardState.SUBMITTED, ShardState.ENDED}
 #: A process writes its row every 30 s; after this long without a write it counts as dead.
 UNSEEN_SECONDS = 120.0
 _ATTENTION_LIMIT = 50
@@ -225,7 +246,27 @@ def read_progress(
         worked_seconds=worked,
         resubmitted=resubmitted,
         doubts=attempts.count_doubts(connection, workload.id) if workload.lane is Lane.SYNC else 0,
+        reopenable=_reopenable(connection, workload) if workload.holds and state is WorkloadState.FINISHED else None,
+        vanishing=_vanishing(connection, workload, now) if totals.keys() & _AT_THE_PROVIDER else None,
     )
+
+
+def _reopenable(connection: Connection, workload: Workload) -> Reopenable:
+    if requests.has_reopenable(connection, workload.id, failed=False):
+        return Reopenable.UNANSWERED
+    if requests.has_reopenable(connection, workload.id, failed=True):
+        return Reopenable.REFUSED
+    return Reopenable.NOTHING
+
+
+def _vanishing(connection: Connection, workload: Workload, now: float) -> Vanishing | None:
+    dialect = stored_dialect(workload.provider)
+    before = None if dialect is None else dialect.retention.vanishing_before(now)
+    if dialect is None or before is None:
+        return None
+    found = waits.old_batches(connection, workload.id, created_before=before, now=now)
+    at = None if found is None else dialect.retention.vanishes_at(found.created_at)
+    return None if found is None or at is None else Vanishing(found.batches, at)
 
 
 _NOBODY: Final = ((), None)

@@ -18,6 +18,8 @@ submitting      2 batches being created; after a minute: whose creation got no  
                 been created, to be looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
 again           120 requests to be sent again                                      unknown               not before
+vanishing       the results of 2 batches vanish at the provider (`batchkit watch   unknown               deleted from then on
+                NAME` fetches them first)
 ==============  =================================================================  ====================  =====================
 
 *Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here. *Not sent* requests were
@@ -66,10 +68,11 @@ class WaitKind(StrEnum):
     SUBMITTING = "submitting"
     DOWNLOAD = "download"
     AGAIN = "again"
+    VANISHING = "vanishing"
 
 
 _AT_THE_PROVIDER = (ShardState.SUBMITTED, ShardState.ENDED)
-_STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING})
+_STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING, WaitKind.VANISHING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,11 @@ class Waiting:
         """Return whether ``until`` is the earliest end and not the latest."""
         return self.kind in {WaitKind.REFUSED, WaitKind.AGAIN}
 
+    @property
+    def is_warning(self) -> bool:
+        """Return whether this is no ordinary wait but something that a person must know."""
+        return self.kind in {WaitKind.OUTAGE, WaitKind.VANISHING}
+
     def line(self, now: float, *, utc: bool = False) -> str:
         """Return the phrase with its times: ``12 batches at the provider, since 13:05, at the latest until Tue 13:05``."""
         parts = [self.text]
@@ -109,6 +117,8 @@ class Waiting:
         at = formatting.when(self.until or 0.0, now, utc=utc)
         if self.kind is WaitKind.OUTAGE:
             return f"gives up at {at}"
+        if self.kind is WaitKind.VANISHING:
+            return f"the first ones at {at}" if (self.until or 0.0) > now else f"the first ones may be gone since {at}"
         if self.is_not_before:
             return f"not before {at}" if (self.until or 0.0) > now else "due now"
         return f"at the latest until {at}" if (self.until or 0.0) > now else f"overdue since {at}"
@@ -214,7 +224,13 @@ def waits(progress: Progress, trouble: Trouble | None = None) -> list[Waiting]:
     found = [outage(trouble)] if trouble is not None else _troubles_of_runners(progress)
     if not progress.is_split:
         return [*found, _split(progress)]
-    return [*found, *_at_the_provider(progress), *_unsent(progress), *_under_way(progress)]
+    return [
+        *found,
+        *_at_the_provider(progress),
+        *_unsent(progress),
+        *_under_way(progress),
+        *_vanishing(progress),
+    ]
 
 
 def workers(progress: Progress, now: float) -> str:
@@ -283,6 +299,15 @@ def _split(progress: Progress) -> Waiting:
         )
     by = "" if workload.lease_owner is None else f" by {formatting.printable(described(workload.lease_owner))}"
     return Waiting(WaitKind.SPLITTING, f"the input is being split{by}", workload.created_at)
+
+
+def _vanishing(progress: Progress) -> Iterator[Waiting]:
+    if progress.vanishing is None:
+        return
+    batches = formatting.counted(progress.vanishing.batches, "batch", "batches")
+    name = formatting.printable(progress.workload.name)
+    text = f"the results of {batches} vanish at the provider (`batchkit watch {name}` fetches them first)"
+    yield Waiting(WaitKind.VANISHING, text, until=progress.vanishing.first_at, count=progress.vanishing.batches)
 
 
 def _at_the_provider(progress: Progress) -> Iterator[Waiting]:

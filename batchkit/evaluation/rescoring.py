@@ -15,7 +15,7 @@ from batchkit.errors import BatchkitError, WorkloadConflict
 from batchkit.evaluation.metrics import measure
 from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, pass_at
 from batchkit.evaluation.scoring import labels_text, score_answers
-from batchkit.evaluation.suite import Suite
+from batchkit.evaluation.stored_suite import suite_of
 from batchkit.evaluation.suite_tables import open_dataset
 from batchkit.files import jsonl
 from batchkit.store import evaluations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation
 
 _TRIES = 20
@@ -93,7 +94,7 @@ def finish_rescoring(
     """Score a derived run, unless it is finished. Raises ``AnswersGone``."""
     if derived.finished_at is not None:
         return derived
-    suite = Suite.model_validate_json(derived.definition)
+    suite = suite_of(derived)
     try:
         scored = score_answers(runner, derived, suite, relabelled=relabelled, advance=advance)
     except BatchkitError as error:

@@ -18,7 +18,7 @@ from batchkit.evaluation.judge_figures import (  # noqa: TC001 - as above
     JudgeBias,
 )
 from batchkit.evaluation.measure import Pairing, ScoreTable, load_rows, load_scores
-from batchkit.evaluation.suite import Suite
+from batchkit.evaluation.stored_suite import suite_of
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.request_answer import RequestAnswer
     from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation
 
 
@@ -328,7 +329,7 @@ def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
     """
     evaluation = find_run(runner, run_name)
     found = summary(runner, run_name)
-    suite = Suite.model_validate_json(evaluation.definition)
+    suite = suite_of(evaluation)
     with runner.store.read() as connection:
         rows = load_rows(connection, evaluation)
         tables = {

@@ -30,6 +30,7 @@ from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import SUMMARY, EvaluationSummary, label_figures, pass_at, summary
 from batchkit.evaluation.scorers import Judge
 from batchkit.evaluation.scoring import score_answers
+from batchkit.evaluation.stored_suite import suite_of
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_examples import examples_note, left_out_note
 from batchkit.evaluation.suite_tables import asked_rows, open_dataset
@@ -255,16 +256,6 @@ def _is_due(runner: Runner, evaluation: Evaluation) -> bool:
     names = [workload_name(evaluation, judge) for judge in suite_of(evaluation).judges]
     begun = [workload for name in names if (workload := runner.known(name)) is not None]
     return all(runner.progress(workload.id).is_finished for workload in (main, *begun))
-
-
-def suite_of(evaluation: Evaluation) -> Suite:
-    """Return the suite as it was when the run began. Raises ``UsageError`` for one that this version cannot read."""
-    try:
-        return Suite.model_validate_json(evaluation.definition)
-    except ValueError as error:
-        raise UsageError(
-            f"the suite of {evaluation.name!r} cannot be read", hint="it was written by another version of batchkit"
-        ) from error
 
 
 def report_path(evaluation: Evaluation) -> Path | None:

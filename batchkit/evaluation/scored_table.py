@@ -15,7 +15,7 @@ from batchkit.datasets import Snapshot, TableWriter, table_name_of
 from batchkit.datasets.metadata import with_columns
 from batchkit.datasets.values import text_of
 from batchkit.errors import UsageError
-from batchkit.evaluation.runs import suite_of
+from batchkit.evaluation.stored_suite import suite_of
 from batchkit.evaluation.suite_dataset import parts_of
 from batchkit.files import jsonl
 from batchkit.store import evaluations

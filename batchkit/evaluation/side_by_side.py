@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import UsageError
 from batchkit.evaluation.comparing import compare
 from batchkit.evaluation.results import find_run, summary
-from batchkit.evaluation.runs import suite_of
+from batchkit.evaluation.stored_suite import suite_of
 from batchkit.stats.paired import holm
 
 if TYPE_CHECKING:

@@ -63,10 +63,10 @@ class Provider(Protocol):
         """Read one batch. Raises ``NotFound``."""
         ...
 
-    def list_batches(self) -> Iterator[Batch]:
+    def list_batches(self, *, of_files: Sequence[FileId] = ()) -> Iterator[Batch]:
         """Read every batch of the account, newest first, page by page.
 
-        Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
+        With ``of_files`` it is enough to yield the batches of these input files. Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
         """
         ...
 

@@ -12,6 +12,8 @@ class Verdict(StrEnum):
     SAME = "as the profile says"
     DIFFERS = "differs"
     OPEN = "not seen"
+    #: The profile says nothing about it.
+    NOTED = "noted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +26,25 @@ class CheckedFact:
     verdict: Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question that the check did not answer, and why."""
+
+    question: str
+    reason: str
+
+
 @dataclass(slots=True)
 class CheckReport:
     """All facts in the order in which they were tried. ``corrections`` are values of a profile that the server contradicts.
 
+    ``unanswered`` are questions that the documentation leaves open and this check too.
     ``problem`` is why the check ended early; None: it did not. ``left`` names what could not be deleted.
     """
 
     facts: list[CheckedFact] = field(default_factory=list)
     corrections: dict[str, object] = field(default_factory=dict)
+    unanswered: list[OpenQuestion] = field(default_factory=list)
     problem: str | None = None
     hint: str | None = None
     left: list[str] = field(default_factory=list)
@@ -48,6 +60,10 @@ class CheckReport:
         self.add(subject, expected, found, Verdict.SAME if is_same else Verdict.DIFFERS)
         if not is_same:
             self.corrections |= corrections or {}
+
+    def note(self, subject: str, found: str) -> None:
+        """Add a fact about which a profile says nothing."""
+        self.add(subject, "", found, Verdict.NOTED)
 
     @property
     def differs(self) -> bool:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
-import time
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
+from typing import TYPE_CHECKING, Final
 
 from batchkit.errors import (
     AccountRefused,
@@ -26,28 +24,26 @@ from batchkit.errors import (
 from batchkit.files import jsonl
 from batchkit.formatting import counted
 from batchkit.models import BatchStatus
-from batchkit.preflight.rules import CHAT, METHOD
-from batchkit.provider import wire
+from batchkit.preflight.rules import CHAT
+from batchkit.provider import check_calls, check_trials, wire
 from batchkit.provider.base import METADATA_KEY
-from batchkit.provider.check_pages import check_pages
+from batchkit.provider.check_headers import SeenHeaders
+from batchkit.provider.check_pages import check_list, check_pages
+from batchkit.provider.check_questions import add_unanswered
+from batchkit.provider.check_remote import ENTRIES, Costs, Remote, lines_of, request
 from batchkit.provider.check_report import CheckReport, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from batchkit.models import Batch, FileId, RemoteFile
+    from batchkit.models import Batch, RemoteFile
+    from batchkit.provider.check_remote import Trial
     from batchkit.provider.client import BatchApi
     from batchkit.provider.dialect import Dialect
 
 logger = logging.getLogger(__name__)
 
 _CUSTOM_ID: Final = "batchkit-check-1"
-_FILE_NAME: Final = "batchkit-check.jsonl"
-#: Enough to find a batch that was just made; a whole list may have hundreds of pages.
-_ENTRIES: Final = 500
-#: How often a call is repeated for a file that is not shown yet.
-_RETRIES: Final = 3
 _DAY_HOURS: Final = 24
 #: Statuses of a file that every provider takes for ready.
 _READY_WORDS: Final = frozenset({None, "processed", "uploaded", "completed", "ready", "success"})
@@ -56,22 +52,6 @@ _NO_CHAT: Final = re.compile(
 )
 #: What a line's answer may cost at most, in tokens, for the price that is told before.
 TOKENS: Final = (30, 300)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """How to check: ``model`` None chooses one; ``may_create`` is asked with the model before a batch is created.
-
-    ``pause_seconds`` lie between two polls, and after ``patience_seconds`` a batch that still runs is cancelled.
-    """
-
-    folder: Path
-    may_create: Callable[[str], bool]
-    model: str | None = None
-    pause_seconds: float = 2.0
-    patience_seconds: float = 60.0
-    sleep: Callable[[float], object] = time.sleep  # noqa: TID251 - the default of a wait that is passed in
-    clock: Callable[[], float] = time.monotonic
 
 
 def check(connect: Callable[[Dialect], BatchApi], dialect: Dialect, trial: Trial) -> CheckReport:
@@ -87,9 +67,12 @@ def check(connect: Callable[[Dialect], BatchApi], dialect: Dialect, trial: Trial
             style = check_pages(provider, dialect, report)
         # From here on lists are read as the server writes them.
         with closing(connect(replace(tried, api=replace(tried.api, listing=style)))) as provider:
-            checker = _Checker(provider, dialect, trial, report)
-            with checker.cleaned_up():
-                checker.run()
+            remote = Remote(provider, trial, report)
+            headers = SeenHeaders(dialect.api.batches_path)
+            provider.http.on_reply = headers.see
+            with remote.cleaned_up():
+                _Checker(remote, dialect, headers).run()
+            headers.conclude(report)
     except KeyboardInterrupt:
         if report.left:
             logger.warning("could not be deleted: %s", ", ".join(report.left))
@@ -100,16 +83,14 @@ def check(connect: Callable[[Dialect], BatchApi], dialect: Dialect, trial: Trial
 
 
 class _Checker:
-    def __init__(self, provider: BatchApi, dialect: Dialect, trial: Trial, report: CheckReport) -> None:
-        self._provider = provider
+    def __init__(self, remote: Remote, dialect: Dialect, headers: SeenHeaders) -> None:
+        self._remote = remote
+        self._provider = remote.provider
         self._dialect = dialect
-        self._trial = trial
-        self._listing = provider.dialect.api.listing
-        self._key = f"check-{uuid4().hex}"
-        self._files: list[FileId] = []
-        self._batch: Batch | None = None
-        self._is_creating = False
-        self.report = report
+        self._trial = remote.trial
+        self._listing = remote.provider.dialect.api.listing
+        self._headers = headers
+        self.report = remote.report
 
     def run(self) -> None:
         """Try one call after the other."""
@@ -117,45 +98,38 @@ class _Checker:
         endpoint = self._dialect.free_request[0] if self._is_free(model) and self._dialect.free_request else CHAT
         file, line = self._upload(endpoint, model or "none")
         self._read_back(file, line)
+        check_calls.content_call(self._remote, file)
         self._list_files(file)
+        has_batches = False
         if model is None:
             self._open("creation", "a batch of one line", "no model is known: name one with --model")
-        elif not self._is_free(model) and not self._trial.may_create(model):
+        elif not self._is_free(model) and not self._trial.may_create(self._costs(model)):
             self._open("creation", "a batch of one line", "left out, because it costs")
-        elif self._create(file, endpoint, model) and self._batch is not None:
-            self._look_up(self._batch)
-            self._end(self._batch)
+        elif (batch := self._create(file, endpoint, model)) is not None:
+            has_batches = True
+            self._look_up(batch, file)
+            self._try_more(batch, endpoint, model)
+            self._by_ids(batch, others=len(self._remote.batches) - 1)
+        check_list(self._provider, self.report)
+        add_unanswered(self.report, self._dialect, has_batches=has_batches, has_audio=self._trial.audio is not None)
         self._delete(file)
 
-    @contextmanager
-    def cleaned_up(self) -> Iterator[None]:
-        """Cancel and delete at the end what the block leaves behind."""
-        try:
-            yield
-        finally:
-            self._clean_up()
+    def _costs(self, model: str) -> Costs:
+        recordings = 0 if self._trial.audio is None else check_trials.RECORDINGS
+        return Costs(model=model, lines=1 + check_trials.LINES, calls=check_calls.CALLS, recordings=recordings)
 
-    def _clean_up(self) -> None:
-        with suppress(ProviderError):
-            if self._is_creating and self._batch is None and self._files:
-                # No answer came to the creation, but there may be a batch.
-                found = islice(self._provider.list_batches(), _ENTRIES)
-                self._batch = next((batch for batch in found if batch.input_file_id == self._files[0]), None)
-                if self._batch is None:
-                    self.report.left.append("perhaps a batch whose creation was not answered")
-        batch = self._batch
-        if batch is not None and not batch.is_terminal:
-            try:
-                self._provider.cancel_batch(batch.id)
-            except ProviderRefused:
-                pass  # it has ended, whatever the server calls that
-            except ProviderError:
-                self.report.left.append(f"batch {batch.id}")
-        for file_id in self._files:
-            try:
-                self._provider.delete_file(file_id)
-            except ProviderError:
-                self.report.left.append(f"file {file_id}")
+    def _try_more(self, batch: Batch, endpoint: str, model: str) -> None:
+        """Begin all other batches, so that they run at the same time, and conclude them."""
+        trials = check_trials.Trials(self._remote, self._dialect, endpoint, model, window=batch.completion_window)
+        try:
+            trials.begin()
+        except ProviderError as error:
+            self._open("further batches", "taken", error.message)
+        self._end(batch)
+        trials.conclude()
+        self._statuses()
+        if not self._is_free(model):
+            check_calls.ordinary_calls(self._remote, self._headers, model)
 
     # What was seen
 
@@ -187,15 +161,9 @@ class _Checker:
         return next((name for name in preferred if name), None)
 
     def _upload(self, endpoint: str, model: str) -> tuple[RemoteFile, bytes]:
-        messages = [{"role": "user", "content": "Answer with OK."}]
-        body = {"model": model, "messages": messages}
-        line = jsonl.dumps({"custom_id": _CUSTOM_ID, "method": METHOD, "url": endpoint, "body": body}) + b"\n"
-        path = self._trial.folder / _FILE_NAME
-        path.write_bytes(line)
-        purpose = self._dialect.api.purpose
-        file = self._provider.upload_file(path, _FILE_NAME)
-        self._files.append(file.id)
-        self._compare("upload", f"purpose {purpose}", "taken", is_same=True)
+        line = lines_of(request(_CUSTOM_ID, endpoint, check_calls.question(model)))
+        file = self._remote.upload(line)
+        self._compare("upload", f"purpose {self._dialect.api.purpose}", "taken", is_same=True)
         return self._wait_until_ready(file), line
 
     def _wait_until_ready(self, file: RemoteFile) -> RemoteFile:
@@ -216,7 +184,7 @@ class _Checker:
     def _read_back(self, file: RemoteFile, line: bytes) -> None:
         expected = "the same bytes"
         try:
-            is_same = self._content(file.id) == line
+            is_same = self._remote.content(file.id) == line
             size = self._provider.file(file.id).size_bytes
         except ProviderRefused as error:
             self._open("read back", expected, error.message)
@@ -229,63 +197,44 @@ class _Checker:
 
     def _list_files(self, file: RemoteFile) -> None:
         try:
-            listed = any(entry.id == file.id for entry in islice(self._provider.list_files(), _ENTRIES))
+            listed = any(entry.id == file.id for entry in islice(self._provider.list_files(), ENTRIES))
         except ListingIncomplete as error:
             self._compare("list of files", "has the new file", error.message, is_same=False)
         else:
-            found = "has it" if listed else f"is not among the first {_ENTRIES}"
+            found = "has it" if listed else f"is not among the first {ENTRIES}"
             self._compare("list of files", "has the new file", found, is_same=listed)
 
-    def _create(self, file: RemoteFile, endpoint: str, model: str) -> bool:
-        """Create the batch, with a day's window if the shortest one is refused; returns whether there is one."""
+    def _create(self, file: RemoteFile, endpoint: str, model: str) -> Batch | None:
+        """Create the batch, with a day's window if the shortest one is refused; None without one."""
         windows = self._dialect.windows
         shortest, day = windows.shortest, windows.written(_DAY_HOURS)
         expected = f"a window of {shortest}"
-        refused = self._try_to_create(file, endpoint, model, shortest)
-        if refused is None:
+        try:
+            batch = self._remote.create(file.id, endpoint, model, shortest, key=self._remote.key)
+        except AccountRefused:
+            raise
+        except ProviderRefused as error:
+            refusal = error.message
+        else:
             self._compare("creation", expected, "taken", is_same=True)
-            return True
-        if day == shortest or self._try_to_create(file, endpoint, model, day) is not None:
-            self._compare("creation", expected, refused.message, is_same=False)
-            return False
-        longest = max(windows.longest_hours, _DAY_HOURS)
-        self._compare(
-            "creation", expected, f"takes {day}: {refused.message}", is_same=False, windows=[_DAY_HOURS, longest]
-        )
-        return True
-
-    def _try_to_create(self, file: RemoteFile, endpoint: str, model: str, window: str) -> ProviderRefused | None:
-        """Create the batch; returns a refusal, after which no batch exists. Raises ``AccountRefused`` and ``OutcomeUnknown``."""
-        metadata = {"batchkit_workload": "check", METADATA_KEY: self._key}
-        for number in range(_RETRIES + 1):
-            self._is_creating = True
-            try:
-                self._batch = self._provider.create_batch(
-                    input_file_id=file.id, endpoint=endpoint, window=window, model=model, metadata=metadata
-                )
-            except ProviderRefused as error:
-                self._is_creating = False
-                if isinstance(error, AccountRefused):
-                    raise
-                if not isinstance(error, NotFound) or number == _RETRIES:
-                    return error
-                # Some servers show a new file a moment later.
-                self._trial.sleep(self._trial.pause_seconds)
-            else:
-                break
+            return replace(batch, completion_window=shortest)
+        if day != shortest:
+            with suppress(ProviderRefused):
+                batch = self._remote.create(file.id, endpoint, model, day, key=self._remote.key)
+                longest = max(windows.longest_hours, _DAY_HOURS)
+                found = f"takes {day}: {refusal}"
+                self._compare("creation", expected, found, is_same=False, windows=[_DAY_HOURS, longest])
+                return replace(batch, completion_window=day)
+        self._compare("creation", expected, refusal, is_same=False)
         return None
 
-    def _look_up(self, made: Batch) -> None:
-        read = self._batch = self._provider.get_batch(made.id)
-        self._compare(
-            "its input file",
-            "named",
-            "named" if read.input_file_id == self._files[0] else "not named",
-            is_same=read.input_file_id == self._files[0],
-        )
+    def _look_up(self, made: Batch, file: RemoteFile) -> None:
+        read = self._remote.see(self._provider.get_batch(made.id))
+        is_named = read.input_file_id == file.id
+        self._compare("its input file", "named", "named" if is_named else "not named", is_same=is_named)
         self._metadata(read)
         try:
-            entries = list(islice(self._provider.list_batches(), _ENTRIES))
+            entries = list(islice(self._provider.list_batches(), ENTRIES))
         except ListingIncomplete as error:
             self._compare("list of batches", "has the new batch", error.message, is_same=False)
             return
@@ -293,7 +242,6 @@ class _Checker:
         self._compare(
             "list of batches", "has the new batch", "has it" if listed else "does not have it yet", is_same=listed
         )
-        self._by_ids(made, others=len(entries) - 1)
 
     def _metadata(self, read: Batch) -> None:
         names = self._dialect.api.metadata_names
@@ -301,7 +249,7 @@ class _Checker:
             self._compare("metadata", "none", "none was sent", is_same=True)
             return
         expected = f"kept as {', '.join(names.values())}" if names else "kept"
-        is_kept = read.metadata.get(METADATA_KEY) == self._key
+        is_kept = read.metadata.get(METADATA_KEY) == self._remote.key
         self._compare("metadata", expected, "kept" if is_kept else "lost", is_same=is_kept, metadata="none")
 
     def _by_ids(self, made: Batch, *, others: int) -> None:
@@ -323,22 +271,15 @@ class _Checker:
         )
 
     def _end(self, batch: Batch) -> None:
-        seen = [batch.status]
-        batch = self._poll(batch, seen)
+        (batch,) = self._remote.wait(batch)
         is_cancelled = not batch.is_terminal
         if is_cancelled:
             try:
-                self._batch = batch = self._provider.cancel_batch(batch.id)
+                batch = self._remote.see(self._provider.cancel_batch(batch.id))
             except ProviderRefused as error:
                 self._open("cancellation", "taken", error.message)
             else:
-                seen.append(batch.status)
-                batch = self._poll(batch, seen)
-        unknown = sorted({status for status in seen if status not in frozenset(BatchStatus)})
-        words = ", ".join(dict.fromkeys(seen))
-        self._compare(
-            "statuses", "known words", words, is_same=not unknown, statuses=dict.fromkeys(map(str.lower, unknown))
-        )
+                (batch,) = self._remote.wait(batch)
         if not batch.is_terminal:
             self._open("the end", "an output file", f"still {batch.status}")
             return
@@ -349,43 +290,31 @@ class _Checker:
         again = self._provider.cancel_batch(batch.id)
         self._compare("cancelling it again", "changes nothing", again.status, is_same=again.status == batch.status)
 
-    def _poll(self, batch: Batch, seen: list[str]) -> Batch:
-        ends_at = self._trial.clock() + self._trial.patience_seconds
-        while not batch.is_terminal and self._trial.clock() < ends_at:
-            self._trial.sleep(self._trial.pause_seconds)
-            self._batch = batch = self._provider.get_batch(batch.id)
-            seen.append(batch.status)
-        return batch
+    def _statuses(self) -> None:
+        seen = dict.fromkeys(self._remote.statuses)
+        unknown = sorted({status for status in seen if status not in frozenset(BatchStatus)})
+        self._compare(
+            "statuses",
+            "known words",
+            ", ".join(seen),
+            is_same=not unknown,
+            statuses=dict.fromkeys(map(str.lower, unknown)),
+        )
 
     def _output(self, batch: Batch) -> None:
-        for file_id in (batch.output_file_id, batch.error_file_id):
-            if file_id is None:
-                continue
-            self._files.append(file_id)
-            for line in self._content(file_id).splitlines():
-                answer = _answer_in(line)
-                if answer is not None and answer.custom_id == _CUSTOM_ID:
-                    what = f"status {answer.status_code}" if answer.error_code is None else answer.error_code
-                    is_whole = isinstance(answer.body, dict) or answer.has_error
-                    self._compare("an output line", "custom_id and a body", what, is_same=is_whole)
-                    return
+        for _, record in self._remote.results(batch):
+            answer = jsonl.read_output_line(record)
+            if answer is not None and answer.custom_id == _CUSTOM_ID:
+                what = f"status {answer.status_code}" if answer.error_code is None else answer.error_code
+                is_whole = isinstance(answer.body, dict) or answer.has_error
+                self._compare("an output line", "custom_id and a body", what, is_same=is_whole)
+                check_calls.kept_until(self._remote, batch, self._dialect.retention)
+                return
         found = f"no line, {batch.status}" + "".join(f": {problem.message}" for problem in batch.problems[:1])
         self._compare("an output line", "custom_id and a body", found, is_same=False)
 
-    def _content(self, file_id: FileId) -> bytes:
-        """Download a file, which some servers show a moment later. Raises ``NotFound``."""
-        target = self._trial.folder / "content.jsonl"
-        for _ in range(_RETRIES):
-            with suppress(NotFound):
-                self._provider.download_file(file_id, target)
-                return target.read_bytes()
-            self._trial.sleep(self._trial.pause_seconds)
-        self._provider.download_file(file_id, target)
-        return target.read_bytes()
-
     def _delete(self, file: RemoteFile) -> None:
-        self._provider.delete_file(file.id)
-        self._files.remove(file.id)
+        self._remote.delete(file.id)
         try:
             self._provider.file(file.id)
         except NotFound:
@@ -394,10 +323,3 @@ class _Checker:
             self._open("deletion", "the file is gone", error.message)
         else:
             self._compare("deletion", "the file is gone", "still there", is_same=False)
-
-
-def _answer_in(line: bytes) -> Any:
-    try:
-        return jsonl.read_output_line(jsonl.loads_leniently(line))
-    except jsonl.MalformedJson:
-        return None

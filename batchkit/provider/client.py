@@ -2,202 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from batchkit.errors import (
-    AccountRefused,
-    ConfigurationError,
-    Forbidden,
-    NotFound,
-    OutcomeUnknown,
-    ProviderRefused,
-    RateLimited,
-    SpoolError,
-    TooLarge,
-    WrongAddress,
-)
-from batchkit.models import Batch, BatchId, BatchStatus, Download, FileId, RemoteFile, RemoteModel
+from batchkit.errors import AccountRefused, NotFound, OutcomeUnknown, ProviderRefused, RateLimited, WrongAddress
+from batchkit.models import Batch, BatchId, BatchStatus
 from batchkit.provider import wire
 from batchkit.provider.base import METADATA_KEY
-from batchkit.provider.http import ApiClient
-from batchkit.provider.listing import LIST_LIMITS, read_all
-from batchkit.provider.options import HTTP_OPTIONS
+from batchkit.provider.file_calls import FileCalls, segment_of
 from batchkit.provider.refusals import is_account_refusal, refusal_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from pydantic import SecretStr
-
-    from batchkit.models import RefusalKind, Trouble
-    from batchkit.provider.dialect import Dialect
-    from batchkit.provider.listing import Identified, ListLimits
-    from batchkit.provider.options import HttpOptions
-
-T = TypeVar("T", bound="Identified")
+    from batchkit.models import FileId, RefusalKind, RemoteModel, Trouble
 
 _NO_SUCH_PATH = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 _CANNOT_CANCEL = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT})
-_FILES = "/files"
 _MODELS = "/models"
-_READY_SECONDS = 600.0
-_READY_POLL_SECONDS = 2.0
 #: How many pages of the list are read for batches that have no call of their own; the rest is read one by one.
 _PAGES_PER_POLL = 10
 #: Up to this many batches are read one by one: a page of the list is larger.
 _READ_ALONE = 3
-_UPLOAD_AGAIN = "uploading again is safe"
 _SETTLED_BY_LIST = "whether the batch exists is settled by reading the list of batches, never by sending it again"
 
 
-class BatchApi:
-    """The batch API of a dialect as a ``Provider``; one instance serves many threads, and ``with`` closes it.
-
-    ``base_url`` is where the paths of the dialect begin; None: the provider's own address. ``api_key`` is sent in one header and
-    appears nowhere else. A list is read up to ``list_limits``. Every call has a time limit: see ``HttpOptions``.
-
-    Raises ``ConfigurationError`` for an address or a key that cannot be used, such as ``http://`` to another machine
-    that ``options`` do not allow, and without any address.
-    """
-
-    def __init__(
-        self,
-        dialect: Dialect,
-        *,
-        api_key: SecretStr | str,
-        base_url: str | None = None,
-        options: HttpOptions = HTTP_OPTIONS,
-        list_limits: ListLimits = LIST_LIMITS,
-    ) -> None:
-        address = dialect.base_url if base_url is None else base_url
-        if address is None:
-            raise ConfigurationError(
-                f"{dialect.title} has no address of its own", hint="give the one of your server with --base-url"
-            )
-        self.dialect = dialect
-        self._shape = dialect.api
-        self._list_limits = list_limits
-        self._clock = options.clock
-        self._sleep = options.sleep
-        self._http = ApiClient(
-            address,
-            api_key,
-            auth=dialect.key.auth,
-            explain=partial(wire.explain, hints=dialect.hints),
-            address_hint=dialect.hints.address,
-            options=options,
-        )
-
-    def __repr__(self) -> str:
-        return f"BatchApi({self.dialect.name!r}, {self._http!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    @property
-    def http(self) -> ApiClient:
-        """The calls themselves, for a check of what a server does."""
-        return self._http
-
-    def close(self) -> None:
-        """Close the connections; a later call raises ``ProviderUnreachable``."""
-        self._http.close()
-
-    # Files
-
-    def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Upload a shard file under ``filename``, which must end in ``.jsonl``; streamed, and repeated on errors.
-
-        Raises ``TooLarge`` for more than the dialect's ``max_bytes`` without sending anything, and when the provider says so;
-        ``SpoolError`` when the file cannot be read; ``OutcomeUnknown`` when no readable answer with an id came, after which
-        uploading again is safe.
-        """
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise SpoolError(f"{path} cannot be read: {error.strerror or error}") from error
-        if size > self.dialect.limits.max_bytes:
-            raise TooLarge(
-                f"{path.name} has {size:,} bytes, {self.dialect.limits.max_bytes:,} are allowed; it was not sent",
-                status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            )
-        payload = self._http.upload(
-            self._shape.upload_path,
-            fields=self._shape.upload_fields(filename),
-            field="file",
-            source=path,
-            filename=filename,
-        )
-        file = wire.remote_file(payload)
-        if file is None:
-            raise OutcomeUnknown(f"POST {self._shape.upload_path}: the answer carries no file id", hint=_UPLOAD_AGAIN)
-        self._wait_until_ready(file)
-        return file
-
-    def _wait_until_ready(self, file: RemoteFile) -> None:
-        """Wait until a batch may be created of an uploaded file. Raises ``OutcomeUnknown`` after ``_READY_SECONDS``."""
-        if not self._shape.ready_statuses:
-            return
-        ends_at = self._clock() + _READY_SECONDS
-        path = f"{_FILES}/{_segment(file.id, 'file')}"
-        found: RemoteFile | None = file
-        while found is None or found.status not in self._shape.ready_statuses:
-            if self._clock() >= ends_at:
-                status = "without a status" if found is None or found.status is None else found.status
-                raise OutcomeUnknown(
-                    f"file {file.id} is still {status} {_READY_SECONDS:,.0f} s after its upload", hint=_UPLOAD_AGAIN
-                )
-            self._sleep(_READY_POLL_SECONDS)
-            with suppress(NotFound):  # some servers show a new file a moment later
-                found = wire.remote_file(self._http.get(path))
-
-    def file(self, file_id: FileId) -> RemoteFile:
-        """Read a file's object. Raises ``NotFound``."""
-        path = f"{_FILES}/{_segment(file_id, 'file')}"
-        payload = self._http.get(path)
-        found = wire.remote_file(payload)
-        if found is None:
-            if wire.says_not_found(payload):
-                raise NotFound(
-                    f"GET {path}: the answer is an error object: there is no such file", status=HTTPStatus.OK
-                )
-            raise OutcomeUnknown(f"GET {path}: the answer is not about a file")
-        return found
-
-    def download_file(self, file_id: FileId, path: Path) -> Download:
-        """Stream a file to ``path``; it appears complete, synced and renamed, or not at all.
-
-        The size is checked against Content-Length and the file object's ``bytes``, if they are known (an absent, null or zero
-        ``bytes`` is unknown). One of them must announce an empty file. A torn transfer is repeated from the start, then raised as
-        ``TornDownload``.
-
-        Raises ``NotFound`` when the file is gone, ``SpoolError`` for an error of the disk.
-        """
-        segment = _segment(file_id, "file")
-        expected_bytes, accept_unframed = self._announced_size(segment)
-        return self._http.download(
-            f"{_FILES}/{segment}/content", path, expected_bytes=expected_bytes, accept_unframed=accept_unframed
-        )
-
-    def list_files(self) -> Iterator[RemoteFile]:
-        """Read every file of the organisation. Raises ``ListingIncomplete`` when the end cannot be reached."""
-        return self._read_all(_FILES, wire.remote_file, "files")
-
-    def delete_file(self, file_id: FileId) -> None:
-        """Delete a file; one that is gone already counts as deleted."""
-        try:
-            self._http.delete(f"{_FILES}/{_segment(file_id, 'file')}")
-        except NotFound:
-            return
+class BatchApi(FileCalls):
+    """The batch API of a dialect as a ``Provider``: its batches and models, besides its files."""
 
     # Batches
 
@@ -228,7 +61,7 @@ class BatchApi:
         if self._shape.idempotency_field is not None and METADATA_KEY in metadata:
             request[self._shape.idempotency_field] = metadata[METADATA_KEY]
         try:
-            batch = self._read_batch(self._http.post_once(path, request, before_sending=before_sending))
+            batch = self._read_batch(self.http.post_once(path, request, before_sending=before_sending))
         except OutcomeUnknown as error:
             error.hint = f"{_SETTLED_BY_LIST}; {error.hint}" if error.hint else _SETTLED_BY_LIST
             raise
@@ -254,7 +87,7 @@ class BatchApi:
         pages = 0
         while len(found) < len(wanted):
             page = wire.page(
-                self._http.get(path, [*by_ids, *self._shape.page_query(cursor)]),
+                self.http.get(path, [*by_ids, *self._shape.page_query(cursor)]),
                 self._shape.listing,
                 size=self._shape.page_size,
                 cursor=cursor,
@@ -273,24 +106,32 @@ class BatchApi:
 
     def get_batch(self, batch_id: BatchId) -> Batch:
         """Read one batch. Raises ``NotFound``."""
-        path = f"{self._shape.batches_path}/{_segment(batch_id, 'batch')}"
-        return self._same_batch(self._http.get(path), batch_id, f"GET {path}")
+        path = f"{self._shape.batches_path}/{segment_of(batch_id, 'batch')}"
+        return self._same_batch(self.http.get(path), batch_id, f"GET {path}")
 
-    def list_batches(self) -> Iterator[Batch]:
+    def list_batches(self, *, of_files: Sequence[FileId] = ()) -> Iterator[Batch]:
         """Read every batch of the organisation, newest first, page by page, each batch once.
 
-        Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
+        With ``of_files`` only the batches of these input files are asked for, where the provider has such a filter and that takes fewer
+        calls than the list may. A server that ignores the filter shows all. Raises ``ListingIncomplete`` when the end cannot be
+        reached: absence proves nothing then.
         """
-        return self._read_all(self._shape.batches_path, self._read_batch, "batches")
+        path, most = self._shape.batches_path, self._shape.files_per_lookup
+        if not of_files or len(of_files) > most * _PAGES_PER_POLL:
+            yield from self._read_all(path, self._read_batch, "batches")
+            return
+        for start in range(0, len(of_files), most):
+            query = [(self._shape.file_filter, ",".join(of_files[start : start + most]))]
+            yield from self._read_all(path, self._read_batch, "batches", query=query)
 
     def cancel_batch(self, batch_id: BatchId) -> Batch:
         """Ask for cancellation, which takes some minutes; a batch that has ended already is returned as it is.
 
         Providers answer 409 or 400 for such a batch. Raises ``NotFound``.
         """
-        path = f"{self._shape.batches_path}/{_segment(batch_id, 'batch')}/cancel"
+        path = f"{self._shape.batches_path}/{segment_of(batch_id, 'batch')}/cancel"
         try:
-            return self._same_batch(self._http.post(path), batch_id, f"POST {path}")
+            return self._same_batch(self.http.post(path), batch_id, f"POST {path}")
         except ProviderRefused as refused:
             if refused.status not in _CANNOT_CANCEL:
                 raise
@@ -303,7 +144,7 @@ class BatchApi:
 
     def list_models(self) -> list[RemoteModel]:
         """Read the models that the key may use, including those that are shut down (``active`` false)."""
-        page = wire.page(self._http.get(_MODELS), self._shape.listing)
+        page = wire.page(self.http.get(_MODELS), self._shape.listing)
         if page is None:
             raise OutcomeUnknown(f"GET {_MODELS}: the answer is not a list")
         models = (wire.model(entry) for entry in page.entries)
@@ -314,7 +155,7 @@ class BatchApi:
         if any(not part.strip(". ") for part in model.split("/")):
             return False
         try:
-            found = wire.model(self._http.get(f"{_MODELS}/{quote(model, safe='/', errors='replace')}"))
+            found = wire.model(self.http.get(f"{_MODELS}/{quote(model, safe='/', errors='replace')}"))
         except NotFound:
             return False
         return found is not None and found.active
@@ -336,14 +177,14 @@ class BatchApi:
 
         Every reply counts, even a refusal. A ``Date`` is whole seconds and as old as the reply.
         """
-        return self._http.health.provider_time
+        return self.http.health.provider_time
 
     def trouble(self) -> Trouble | None:
         """Return the current outage of calls: from the first failed try until the API itself replies.
 
         Times are Unix seconds of this machine; tries of all threads are counted together.
         """
-        return self._http.health.trouble
+        return self.http.health.trouble
 
     def check(self) -> str | None:
         """Read the models and one page of batches, to check that a batch API answers and accepts the key.
@@ -355,7 +196,7 @@ class BatchApi:
         warning = self._models_missing()
         path = self._shape.batches_path
         try:
-            answer = self._http.probe(path)
+            answer = self.http.probe(path)
         except (AccountRefused, RateLimited):
             raise
         except ProviderRefused as refused:
@@ -366,12 +207,12 @@ class BatchApi:
             if wire.page(answer, self._shape.listing) is not None:
                 return warning
             reason = f"GET {path} is not answered with a list"
-        raise self._http.wrong_address(reason)
+        raise self.http.wrong_address(reason)
 
     def _models_missing(self) -> str | None:
         """Return why the models cannot be read, None when they can."""
         try:
-            answer = self._http.probe(_MODELS)
+            answer = self.http.probe(_MODELS)
         except (AccountRefused, RateLimited):
             raise
         except ProviderRefused as refused:
@@ -383,17 +224,6 @@ class BatchApi:
                 return None
             reason = f"GET {_MODELS} is not answered with a list"
         return f"the models of requests cannot be compared with those of the provider: {reason}"
-
-    def _read_all(self, path: str, read: Callable[[object], T | None], what: str) -> Iterator[T]:
-        return read_all(
-            lambda cursor: self._http.get(path, self._shape.page_query(cursor)),
-            read,
-            what,
-            limits=self._list_limits,
-            clock=self._clock,
-            style=self._shape.listing,
-            size=self._shape.page_size,
-        )
 
     def _read_batch(self, payload: object) -> Batch | None:
         batch = wire.batch(self._shape.batch_of(payload), statuses=self.dialect.statuses)
@@ -417,25 +247,3 @@ class BatchApi:
         if wire.says_not_found(payload):
             raise NotFound(f"{call}: the answer is an error object: there is no such batch", status=HTTPStatus.OK)
         raise OutcomeUnknown(f"{call}: the answer is not about this batch")
-
-    def _announced_size(self, segment: str) -> tuple[int | None, bool]:
-        """Return the size by the file object, None if unknown, and whether a body without a length is accepted."""
-        try:
-            file = wire.remote_file(self._http.get(f"{_FILES}/{segment}"))
-        except ProviderRefused as refused:
-            if isinstance(refused, AccountRefused | RateLimited) and not isinstance(refused, Forbidden):
-                # The content would be refused in the same way.
-                raise
-            # Without a file object the content may still exist: it was paid for.
-            return None, True
-        except OutcomeUnknown:
-            # The size exists but could not be read now: only a body that shows its own end is accepted.
-            return None, False
-        return (None if file is None else file.size_bytes), True
-
-
-def _segment(remote_id: str, what: str) -> str:
-    """Return an id as one path segment: an empty one would name the whole list, dots another path."""
-    if remote_id.strip(". ") == "":
-        raise NotFound(f"{remote_id!r} is no {what} id; nothing was sent", status=HTTPStatus.NOT_FOUND)
-    return quote(remote_id, safe="")

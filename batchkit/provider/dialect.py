@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Without a call that reads batches by their ids, this many are looked for in the list at once.
 _BATCHES_PER_POLL = 200
+_SECONDS_PER_DAY = 86_400
+#: When less than this share of the days is left for which results are kept, they are fetched first, and the user is told.
+_WARNED_SHARE = 0.25
 
 
 class ListStyle(StrEnum):
@@ -60,7 +63,7 @@ class ApiShape:
 
     ``purpose`` is that of an input file; it is ready for a batch when its status is one of ``ready_statuses`` (empty: at once).
     ``ids_per_status_call`` batches are read in one GET; 0: no call reads several by their ids. ``page_size`` is asked for in lists,
-    None: not at all. ``metadata_names`` renames the only pairs of metadata that are kept (None: all are). ``creation`` are members
+    None: not at all. The list takes ``files_per_lookup`` input files as a filter; 0: there is no such filter. ``metadata_names`` renames the only pairs of metadata that are kept (None: all are). ``creation`` are members
     that every creation has besides ours. ``idempotency_field`` names the member that makes a repeated creation return the first
     batch.
     """
@@ -70,9 +73,15 @@ class ApiShape:
     ids_per_status_call: int = 0
     listing: ListStyle = ListStyle.AFTER
     page_size: int | None = 100
+    files_per_lookup: int = 0
     metadata_names: Mapping[str, str] | None = None
     creation: Mapping[str, object] = field(default_factory=dict)
     idempotency_field: str | None = None
+
+    @property
+    def file_filter(self) -> str:
+        """The name in the query of the list that asks for the batches of some input files, with commas between their ids."""
+        return "input_file_ids"
 
     @property
     def batches_path(self) -> str:
@@ -148,21 +157,37 @@ class ModelFacts:
 class Prices:
     """How answers are billed. ``catalogue`` is the provider's name in genai-prices, None without known prices.
 
-    ``discount`` is the share of the ordinary price that a batch saves; None: unknown. Recordings are billed as at least
+    ``own`` are prices that the user gave, by model: USD per million tokens of prompts and of completions. ``discount`` is the share of the ordinary price that a batch saves; None: unknown. Recordings are billed as at least
     ``min_billed_seconds``.
     """
 
     catalogue: str | None = None
+    own: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     discount: float | None = None
     min_billed_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """For how many days the provider keeps files; None: unknown."""
+    """For how many days the provider keeps files; None: unknown. Times are Unix seconds of the provider's clock."""
 
     input_days: int | None = None
     output_days: int | None = None
+
+    def vanishes_at(self, created_at: float | None) -> float | None:
+        """Return when the results of a batch may be deleted at the earliest; None when that is not known.
+
+        They are kept from their own creation on, which is later than that of the batch.
+        """
+        return (
+            None if self.output_days is None or created_at is None else created_at + self.output_days * _SECONDS_PER_DAY
+        )
+
+    def vanishing_before(self, now: float) -> float | None:
+        """Return before which time a batch was created of whose days less than ``_WARNED_SHARE`` are left; None: not known."""
+        if self.output_days is None:
+            return None
+        return now - (1 - _WARNED_SHARE) * self.output_days * _SECONDS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

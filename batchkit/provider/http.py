@@ -85,6 +85,8 @@ class ApiClient:
         self._options = options
         self._clock = options.clock
         self.health = Health(clock=options.clock, now=options.now)
+        #: Called with the method, the path and the headers of each reply.
+        self.on_reply: Callable[[str, str, Mapping[str, str]], object] = lambda _method, _path, _headers: None
         self._retry = Retry(
             attempts=options.attempts,
             cap_seconds=options.retry_after_cap_seconds,
@@ -119,6 +121,10 @@ class ApiClient:
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         """GET a JSON value; retried on errors. A name may occur in ``query`` several times."""
         return self._repeat(lambda: self._json("GET", path, params=list(query) or None))
+
+    def fetch(self, path: str, headers: Mapping[str, str]) -> Reply:
+        """GET a body that fits in memory, whatever it is, with its status and headers; retried on errors."""
+        return self._repeat(lambda: self._send("GET", path, headers={**_UNENCODED, **headers}))
 
     def probe(self, path: str) -> Any:
         """GET a JSON value as ``get`` does, but raise ``WrongAddress`` at once for a reply that a batch API never sends."""
@@ -279,6 +285,7 @@ class ApiClient:
                     took = self._clock() - started
                     logger.debug("%s -> %d in %.3f s, x-request-id %s", call, response.status_code, took, request_id)
                     self.health.note_date(response.headers)
+                    self.on_reply(method, path, response.headers)
                     return use(response, connection)
         except (httpx.RequestError, httpx.InvalidURL) as error:
             logger.debug("%s -> %s in %.3f s", call, type(error).__name__, self._clock() - started)

@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     ValidationError,
@@ -72,6 +73,18 @@ Hours = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ordered)]
 Urls = Annotated[tuple[str, ...], AfterValidator(_of_lines)]
 
 
+class ModelPrice(BaseModel):
+    """USD per million tokens of prompts and of completions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: NonNegativeFloat
+    completion: NonNegativeFloat
+
+
+TokenPrices = dict[str, ModelPrice]
+
+
 class Fact(BaseModel, Generic[T]):
     """A value with its mark and the date on which it was read."""
 
@@ -91,7 +104,7 @@ class Profile(BaseModel):
     """One server.
 
     ``windows`` are hours, the shortest and the longest. ``metadata`` is what becomes of a batch's metadata: ``kept``, ``none``, or
-    new names for the only pairs that are kept. ``ready`` are the statuses of a file of which a batch may be created. Without
+    new names for the only pairs that are kept. ``token_prices`` are by model, and beat those of the catalogue ``prices``. ``ready`` are the statuses of a file of which a batch may be created. Without
     ``one_model`` a file may have requests to several models.
     """
 
@@ -116,6 +129,7 @@ class Profile(BaseModel):
     listing: Fact[ListStyle] = _reference(ListStyle.AFTER)
     page_size: Fact[PositiveInt] = _reference(100)
     ids_per_status_call: Fact[NonNegativeInt] | None = None
+    files_per_lookup: Fact[NonNegativeInt] | None = None
     metadata: Fact[Literal["kept", "none"] | dict[str, str]] = _reference("kept")
     creation: Fact[dict[str, Any]] | None = None
     idempotency_field: Fact[str] | None = None
@@ -124,6 +138,7 @@ class Profile(BaseModel):
     output_days: Fact[PositiveInt] | None = None
     discount: Fact[float] | None = None
     free_request: Fact[tuple[str, str]] | None = None
+    token_prices: Fact[TokenPrices] | None = None
     prices: str | None = None
 
     @property
@@ -166,7 +181,7 @@ CUSTOM: Final = Profile(
 
 def changed(profile: Profile, changes: BaseModel) -> Profile:
     """Return a profile with the values of a ``PlainProfile`` that are given."""
-    given = changes.model_dump(exclude_none=True)
+    given = {name: value for name, value in changes if value is not None}
     facts: dict[str, Any] = {name: Fact(value=value, mark="U", date=_REFERENCE_DATE) for name, value in given.items()}
     return profile.model_copy(update=facts)
 
@@ -261,6 +276,7 @@ def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) ->
             purpose=profile.purpose.value,
             ready_statuses=frozenset(() if profile.ready is None else profile.ready.value),
             ids_per_status_call=_value(profile.ids_per_status_call) or 0,
+            files_per_lookup=_value(profile.files_per_lookup) or 0,
             listing=profile.listing.value,
             page_size=profile.page_size.value,
             metadata_names=None if kept == "kept" else {} if isinstance(kept, str) else kept,
@@ -270,7 +286,7 @@ def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) ->
         hints=_hints(profile),
         statuses={} if profile.statuses is None else profile.statuses.value,
         models=ModelFacts(schema=None, strict_schema=None),
-        prices=Prices(catalogue=profile.prices, discount=_value(profile.discount)),
+        prices=_prices(profile),
         retention=Retention(input_days=_value(profile.input_days), output_days=_value(profile.output_days)),
         free_request=_value(profile.free_request),
     )
@@ -279,6 +295,13 @@ def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) ->
 def read(name: str) -> Dialect:
     """Return the dialect of a profile of this package."""
     return dialect_of(name, profile_named(name))
+
+
+def _prices(profile: Profile) -> Prices:
+    """Return the prices; those of the user's own are what a batch costs, unless a discount is given with them."""
+    own = {model: (price.prompt, price.completion) for model, price in (_value(profile.token_prices) or {}).items()}
+    discount = _value(profile.discount)
+    return Prices(catalogue=profile.prices, own=own, discount=0.0 if own and discount is None else discount)
 
 
 def _value(fact: Fact[T] | None) -> T | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.evaluation.measure import Pairing, load_rows, load_scores, shared_arms
 from batchkit.evaluation.results import find_run, is_run, summary
-from batchkit.evaluation.suite import Suite
+from batchkit.evaluation.stored_suite import suite_of
 from batchkit.reports.evaluation_headline import arm_name, brief
 from batchkit.reports.rows import Beside, Former, answer_of, error_text, text_limit
 from batchkit.reports.text import cut
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.measure import Rows, ScoreTable
     from batchkit.evaluation.results import EvaluationSummary
+    from batchkit.evaluation.suite import Suite
     from batchkit.models import Workload
     from batchkit.reports.rows import ShownRow
     from batchkit.store.evaluations import Evaluation
@@ -86,7 +87,7 @@ class Sides:
 def load_sides(runner: Runner, found: EvaluationSummary) -> Sides:
     """Read the scores of a finished run, and of the one that it was compared with."""
     evaluation = find_run(runner, found.run)
-    suite = Suite.model_validate_json(evaluation.definition)
+    suite = suite_of(evaluation)
     with runner.store.read() as connection:
         rows = load_rows(connection, evaluation)
         scores = {

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
-from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
+from batchkit.errors import BatchIdTaken, SpoolError, StateConflict, WorkloadConflict
 from batchkit.files.compressed import blocks_of
 from batchkit.files.spool import directory_name, disk_errors, sha256_of
 from batchkit.models import IMPORTED, Batch, BatchId, FileId, ShardState
@@ -160,7 +160,12 @@ class _Writer:
             if not workloads.holds_lease(connection, self._workload.id, self._context.owner):
                 raise StateConflict(f"another runner makes the workload {self._workload.name!r}")
             _check_unheld(connection, one.batch.id, self._workload.name)
-            shard_id = self._add_shard(connection, place, key, path)
+            try:
+                shard_id = self._add_shard(connection, place, key, path)
+            except BatchIdTaken:
+                # Another process has it since the check, and has committed: now its name is known.
+                _check_unheld(connection, one.batch.id, self._workload.name)
+                raise
             batches.add(
                 connection,
                 one.batch,

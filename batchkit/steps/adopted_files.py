@@ -17,12 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.models import Batch, BatchId, FileId
-    from batchkit.provider.dialect import Dialect
     from batchkit.steps.context import StepContext
-
-_SECONDS_PER_DAY = 86_400
-#: Files that vanish within so many days are worth a warning.
-_SOON_DAYS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +104,14 @@ def imported(batch: Batch, answers: tuple[Path, ...], given: Sequence[Path], fol
     return ForeignBatches([AdoptedBatch(batch, requests, answers)], [])
 
 
-def vanishes_at(dialect: Dialect, batch: Batch) -> float | None:
-    """Return when the provider deletes a batch's answers, in Unix seconds of its clock; None when that is not known."""
-    days = dialect.retention.output_days
-    return None if days is None or batch.created_at is None else batch.created_at + days * _SECONDS_PER_DAY
-
-
 def vanishing(context: StepContext, found: Sequence[Batch]) -> list[str]:
     """Return a sentence for each batch whose files vanish soon."""
-    now = context.provider_now()
+    now, retention = context.provider_now(), context.provider.dialect.retention
+    warned_before = retention.vanishing_before(now)
     notes = []
     for batch in found:
-        at = vanishes_at(context.provider.dialect, batch)
-        if at is not None and at - now < _SOON_DAYS * _SECONDS_PER_DAY:
+        at = retention.vanishes_at(batch.created_at)
+        if at is not None and warned_before is not None and (batch.created_at or 0) < warned_before:
             notes.append(
                 f"batch {batch.id}: the provider deletes its files in {formatting.duration(at - now)}; its answers are fetched now, and kept"
                 if at > now

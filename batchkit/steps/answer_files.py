@@ -30,6 +30,19 @@ class ShardFiles:
     output: Download | None
     error: Download | None
 
+    @property
+    def lost(self) -> str | None:
+        """Which of the files that the batch names are gone at the provider, for people; None: it has them."""
+        kinds = [
+            kind
+            for kind, file_id, download in (
+                ("output", self.batch.output_file_id, self.output),
+                ("error", self.batch.error_file_id, self.error),
+            )
+            if file_id is not None and download is None
+        ]
+        return f"its {' and its '.join(kinds)} file" if kinds else None
+
 
 def fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> ShardFiles | StepReport:
     """Return the files of a shard's batch, or a report of why they have to wait."""

@@ -49,6 +49,11 @@ _UNANSWERED = {
 }
 
 
+_VANISHED = LineOutcome(
+    OutcomeKind.MISSING, None, "vanished", "the provider deleted the file with its answer before it was fetched"
+)
+
+
 @dataclass(slots=True)
 class ShardAnswers:
     """Counts of a batch's files, and the rows for the store.
@@ -261,8 +266,12 @@ class AnswerReader:
         self._bodies.clear()
         self._held_bytes = 0
 
-    def conclude(self, *, unanswered: OutcomeKind, named: Mapping[int, BatchProblem]) -> ShardAnswers:
+    def conclude(
+        self, *, unanswered: OutcomeKind, named: Mapping[int, BatchProblem], vanished: bool = False
+    ) -> ShardAnswers:
         """Decide every request. Those without a line count as ``unanswered``, unless the batch's errors name their line.
+
+        ``vanished``: a file that the batch names is gone, which the error of those that are missing tells.
 
         ``named`` maps places of the shard's requests, from 0, to the provider's problems.
         """
@@ -274,7 +283,8 @@ class AnswerReader:
             if outcome is None:
                 problem = named.get(index)
                 self.shard_answers.unmentioned += problem is None
-                outcome = _UNANSWERED[unanswered] if problem is None else _refused_by(problem)
+                silence = _VANISHED if vanished and unanswered is OutcomeKind.MISSING else _UNANSWERED[unanswered]
+                outcome = silence if problem is None else _refused_by(problem)
             self._decide(index, outcome)
         facts = dict(zip(AnswerFacts._fields, self.shard_answers.successes.facts, strict=True))
         self.shard_answers.prompt_tokens += sum(filter(None, facts["prompt_tokens"]))

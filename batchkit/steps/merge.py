@@ -16,6 +16,7 @@ from batchkit.errors import RowsHeld, StateConflict
 from batchkit.models import IMPORTED, SENT, BatchStatus, Lane, OutcomeKind, ShardState
 from batchkit.sending.journal import IN_DOUBT_CODE, NO_ANSWER_CODE
 from batchkit.sharding import smaller_shard
+from batchkit.steps import merge_notes
 from batchkit.steps.answer_files import ShardFiles, fetch
 from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
@@ -160,8 +161,12 @@ def _merge_once(context: StepContext, workload: Workload, fetched: ShardFiles, *
                 hints = context.provider.dialect.hints
                 refused = account_refused(connection, shard, answers.account_refusal, hints=hints, at=now)
                 report += StepReport({}, refused=refused)
+            if fetched.lost and answers.unmentioned:
+                days = context.provider.dialect.retention.output_days
+                note = merge_notes.on_lost(workload, batch, fetched.lost, answers, days=days, holding=holding)
+                report += StepReport({}, (note,))
             if is_torn:
-                report += StepReport({}, (_note_on_torn(batch, answers),))
+                report += StepReport({}, (merge_notes.on_torn(batch, answers, fetches=_FETCHES),))
         if shard.is_adopted:
             values["failed"] -= placements.hand_over(connection, shard)
         shards.transition(
@@ -210,7 +215,9 @@ def _read_answers(
             reader.read(download.path)
     named = named_requests(connection, context, fetched.shard, fetched.batch)
     return reader.conclude(
-        unanswered=_outcome_of_silence(fetched.batch), named={place: problem for place, _, problem in named}
+        unanswered=_outcome_of_silence(fetched.batch),
+        vanished=fetched.lost is not None,
+        named={place: problem for place, _, problem in named},
     )
 
 
@@ -246,17 +253,6 @@ def _seems_torn(answers: ShardAnswers, fetched: ShardFiles) -> bool:
         return True
     may_be_silent = _outcome_of_silence(fetched.batch) is not OutcomeKind.MISSING and counts.total > 0
     return answers.unmentioned > 0 and not may_be_silent
-
-
-def _note_on_torn(batch: Batch, answers: ShardAnswers) -> str:
-    """Return the note on files that are accepted although they still seem torn."""
-    if batch.status == IMPORTED:
-        return "the last line of a file of answers is torn; the answers before it are kept"
-    what = f"batch {batch.id}: its files look torn, and did so in each of {_FETCHES} downloads; what they hold is kept"
-    if not answers.again:
-        return what
-    again = "1 request is" if answers.again == 1 else f"{answers.again:,} requests are"
-    return f"{what}, {again} sent again, and what was answered beyond the tear is paid for twice"
 
 
 def _store(
@@ -303,16 +299,7 @@ def _store(
         "to be sent again": answers.again,
         "that asked the same": followers,
     }
-    return values, StepReport(counts, tuple(_oddities(batch, answers)))
-
-
-def _oddities(batch: Batch, answers: ShardAnswers) -> list[str]:
-    found = (
-        (answers.malformed, "lines that are not JSON"),
-        (answers.unknown, "lines for requests that were not in it"),
-        (answers.duplicate, "repeated answers"),
-    )
-    return [f"batch {batch.id}: {count} {what}" for count, what in found if count]
+    return values, StepReport(counts, tuple(merge_notes.on_oddities(batch, answers)))
 
 
 def _summary(report: StepReport) -> str:

@@ -1,4 +1,7 @@
-"""settle: find out whether a batch exists whose creation was never answered, by scanning the list, never by sending again."""
+"""settle: find out whether a batch exists whose creation was never answered, by scanning the list, never by sending again.
+
+A provider that filters its list by input files is asked for those of the lost creations only.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _TAKEN_OVER = "taken over"
 
 
 def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
-    """Search for the batches of all due shards in ``submitting`` with one scan of the whole list.
+    """Search for the batches of all due shards in ``submitting`` with one scan of the list.
 
     A batch with our key in its metadata, or with our input file, is adopted. When ``LEAST_LIST_SCANS`` complete scans lack it,
     the last one begun after the grace period, no batch exists, and the shard goes back to ``uploaded``. Otherwise the shard waits
@@ -84,10 +87,10 @@ def _claim_due(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
         )
 
 
-def _scan_list(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
-    """Scan the whole list and attach the batches that are found; return a report, and the shards that certainly have no batch."""
+def _scan_list(context: StepContext, lost: list[Shard], *, by_file: bool = True) -> tuple[StepReport, list[Shard]]:
+    """Scan the list, ``by_file`` where the provider has such a filter, and attach the batches that are found; return a report, and the shards that certainly have no batch."""
     began = context.clock()
-    found = _batches_of(context, lost)
+    found = _batches_of(context, lost, by_file=by_file)
     report = StepReport({})
     without_batch: list[Shard] = []
     for shard in lost:
@@ -137,17 +140,17 @@ def _scan_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
         )
 
 
-def _batches_of(context: StepContext, lost: list[Shard]) -> dict[str, list[Batch]]:
-    """Scan the whole list; return the batches by the keys of their lost shards, oldest first."""
+def _batches_of(context: StepContext, lost: list[Shard], *, by_file: bool) -> dict[str, list[Batch]]:
+    """Scan the list, or what the provider has of the shards' input files; return the batches by the keys of their lost shards, oldest first."""
     by_key = {shard.key for shard in lost}
-    by_file = {shard.input_file_id: shard.key for shard in lost if shard.input_file_id is not None}
+    key_of_file = {shard.input_file_id: shard.key for shard in lost if shard.input_file_id is not None}
     found: dict[str, list[Batch]] = {}
-    for batch in context.provider.list_batches():
+    for batch in context.provider.list_batches(of_files=list(key_of_file) if by_file else ()):
         if context.stopping.is_set():
             raise ListingIncomplete("the list of batches was not read to its end: the command is stopping")
         key = batch.metadata.get("batchkit_key")
         if key not in by_key:
-            key = by_file.get(batch.input_file_id) if batch.input_file_id is not None else None
+            key = key_of_file.get(batch.input_file_id) if batch.input_file_id is not None else None
         if key is not None:
             found.setdefault(key, []).append(batch)
     for several in found.values():
@@ -169,7 +172,8 @@ def _go_back(context: StepContext, without_batch: list[Shard]) -> StepReport:
     if fenced:
         for shard in fenced:
             _delete_input(context, shard)
-        report, still_without_batch = _scan_list(context, fenced)
+        # A filter by files that are deleted need not find their batches.
+        report, still_without_batch = _scan_list(context, fenced, by_file=False)
         without_batch = [shard for shard in without_batch if shard not in fenced or shard in still_without_batch]
     for shard in without_batch:
         try:

@@ -205,6 +205,12 @@ def reopenable_after(
     return list(map(PendingRequest._make, rows_of(connection, query)))
 
 
+def has_reopenable(connection: Connection, workload_id: WorkloadId, *, failed: bool) -> bool:
+    """Return whether ``reopen`` would make any request pending."""
+    query = select(requests.c.seq).where(or_(*_reopenable(workload_id, failed=failed))).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def unsendable_count(connection: Connection, workload_id: WorkloadId) -> int:
     """Count the failed and cancelled requests whose lines are not known, so that they cannot be sent again."""
     query = select(func.count()).where(

@@ -8,7 +8,7 @@ from sqlalchemy import Integer, and_, bindparam, exists, func, or_, select, upda
 
 from batchkit.models import Lane, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store.shards import COLUMNS, read_row
-from batchkit.store.tables import shards, workloads
+from batchkit.store.tables import batches, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,15 @@ def _take(condition: ColumnElement[bool], *order: ColumnElement[Any]) -> Returni
 # The index has the numbers, so that a claim of new shards reads no more rows than it takes. Only postponed ones are sorted.
 _TAKE_NEW = _take(shards.c.not_before <= 0, shards.c.number)
 _TAKE_POSTPONED = _take(shards.c.not_before > 0, shards.c.not_before, shards.c.number)
+# Of the shards that a result may vanish from, the oldest batch is the first one, postponed or not.
+_TAKE_VANISHING = _take(
+    exists().where(batches.c.shard_id == shards.c.id, batches.c.created_at < bindparam("created_before")),
+    select(batches.c.created_at).where(batches.c.shard_id == shards.c.id).scalar_subquery(),
+    shards.c.number,
+)
+_BATCH_TIMES = select(batches.c.shard_id, batches.c.created_at).where(
+    batches.c.shard_id.in_(bindparam("shard_ids", expanding=True))
+)
 _COUNT_CLAIMABLE = select(func.count()).select_from(
     select(shards.c.id).where(_claimable()).limit(bindparam("most", type_=Integer)).subquery()
 )
@@ -86,6 +95,35 @@ def claim(
     if len(taken) < limit:
         taken += connection.execute(_TAKE_POSTPONED, {**bound, "most": limit - len(taken)})
     return sorted(map(read_row, taken), key=lambda shard: shard.number)
+
+
+def claim_vanishing(
+    connection: Connection,
+    workload_id: WorkloadId,
+    *,
+    owner: str,
+    now: float,
+    lease_seconds: float,
+    limit: int,
+    created_before: float,
+) -> list[Shard]:
+    """Claim up to ``limit`` due ended shards whose batch was created before a time (Unix seconds), the oldest batch first."""
+    taken = connection.execute(
+        _TAKE_VANISHING,
+        {
+            "the_workload": workload_id,
+            "states": [ShardState.ENDED.value],
+            "now": now,
+            "owner": owner,
+            "until": now + lease_seconds,
+            "most": limit,
+            "created_before": int(created_before),
+        },
+    )
+    found = [read_row(row) for row in taken]
+    rows = connection.execute(_BATCH_TIMES, {"shard_ids": [shard.id for shard in found]})
+    times = {row.shard_id: row.created_at for row in rows}
+    return sorted(found, key=lambda shard: (times[shard.id], shard.number))
 
 
 def count_claimable(

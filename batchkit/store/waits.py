@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, func, select
+from sqlalchemy import BigInteger, and_, bindparam, case, func, or_, select
 
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardId, ShardState
@@ -107,6 +107,40 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
         )
         for row in connection.execute(_OPEN_SHARDS, {"workload_id": workload_id})
     }
+
+
+class OldBatches(NamedTuple):
+    """Batches whose results are not fetched: how many, and when the oldest one was created (Unix seconds)."""
+
+    batches: int
+    created_at: float
+
+
+_OLD_BATCHES = (
+    select(func.count(), func.min(batches.c.created_at))
+    .join_from(shards, batches, batches.c.shard_id == shards.c.id)
+    .where(
+        shards.c.workload_id == bindparam("workload_id"),
+        batches.c.created_at < bindparam("created_before", type_=BigInteger),
+        or_(
+            shards.c.state == ShardState.ENDED.value,
+            # Nobody has looked, but its window is over.
+            and_(
+                shards.c.state == ShardState.SUBMITTED.value,
+                or_(batches.c.expires_at.is_(None), batches.c.expires_at < bindparam("now", type_=BigInteger)),
+            ),
+        ),
+    )
+)
+
+
+def old_batches(
+    connection: Connection, workload_id: WorkloadId, *, created_before: float, now: float
+) -> OldBatches | None:
+    """Count the batches that have ended, or must have by their windows, and were created before a time; None without any."""
+    bound = {"workload_id": workload_id, "created_before": int(created_before), "now": int(now)}
+    count, created_at = connection.execute(_OLD_BATCHES, bound).one()
+    return OldBatches(count, float(created_at)) if count else None
 
 
 def refusal(connection: Connection, workload_id: WorkloadId) -> Refusal | None:

@@ -6,7 +6,9 @@ import pytest
 from genai_prices import Usage, calc_price
 
 from batchkit.annotation.pricing import Pricing, pricing_of
+from batchkit.errors import ConfigurationError
 from batchkit.provider.dialect import Prices
+from batchkit.settings import load_settings
 
 MODEL = "llama-3.3-70b-versatile"
 GROQS = pricing_of("groq")
@@ -49,3 +51,53 @@ def test_no_price_is_known_without_a_catalogue(provider):
 def test_a_discount_that_is_not_known_leaves_the_price_unknown():
     """The ordinary price would be an answer to another question."""
     assert Pricing(Prices(catalogue="groq")).price(MODEL, 10, 10) is None
+
+
+OWN = """\
+[provider]
+name = "gpu"
+base_url = "https://gpu.example/v1"
+
+[provider.profile.token_prices]
+"my/own-model" = { prompt = 0.2, completion = 1.5 }
+"""
+
+
+def test_a_profile_of_the_users_own_has_prices(tmp_path, monkeypatch):
+    """They are what a batch costs, or what its discount is taken from; without the profile no price is known."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "batchkit.toml").write_text(OWN)
+    load_settings()
+    assert pricing_of("gpu").price("my/own-model", 1_000_000, 2_000_000) == pytest.approx(3.2)
+    assert pricing_of("gpu").price("another", 10, 10) is None
+    assert pricing_of("gpu").as_of == "your own profile"
+    (tmp_path / "batchkit.toml").write_text(
+        OWN.replace("[provider.profile.", "[provider.profile]\ndiscount = 0.5\n[provider.profile.")
+    )
+    load_settings()
+    assert pricing_of("gpu").price("my/own-model", 1_000_000, 2_000_000) == pytest.approx(1.6)
+    (tmp_path / "batchkit.toml").unlink()
+    load_settings()
+    assert pricing_of("gpu").price("my/own-model", 10, 10) is None
+
+
+def test_prices_of_a_profile_correct_those_of_a_known_provider(tmp_path, monkeypatch):
+    """Other models keep their own; the provider's discount stays."""
+    monkeypatch.chdir(tmp_path)
+    text = OWN.replace('"gpu"', '"openai"').replace('base_url = "https://gpu.example/v1"', "")
+    (tmp_path / "batchkit.toml").write_text(text)
+    before = pricing_of("openai").price("gpt-4.1-mini", 1_000_000, 0)
+    load_settings()
+    assert pricing_of("openai").price("my/own-model", 1_000_000, 0) == pytest.approx(0.1)
+    assert pricing_of("openai").price("gpt-4.1-mini", 1_000_000, 0) == before != 0
+
+
+@pytest.mark.parametrize(
+    "price", ["{ prompt = -1, completion = 1 }", "{ prompt = 1 }", "3", "{ prompt = 1, completion = 1, x = 1 }"]
+)
+def test_a_wrong_price_of_a_profile_is_refused(tmp_path, monkeypatch, price):
+    """With its line."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "batchkit.toml").write_text(OWN.replace("{ prompt = 0.2, completion = 1.5 }", price))
+    with pytest.raises(ConfigurationError, match=r"batchkit.toml:6: "):
+        load_settings()

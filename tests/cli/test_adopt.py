@@ -46,6 +46,24 @@ def test_adopt_shows_what_is_missing_and_its_price_and_resubmit_sends_it(batchki
     assert exported == [(f"row-{n}", "failed" if n == 1 else "succeeded") for n in range(5)]
 
 
+def test_a_workload_with_refused_requests_alone_is_told_the_flag_that_sends_them(batchkit, open_emulator):
+    """Everywhere: after the adoption, in its status, and when it is watched; what cannot be sent at all gets no command."""
+    with ForeignClient(open_emulator(REFUSE)) as client:
+        batch = client.create(rows(range(2)))
+        lost = client.create(rows(range(2)))
+        client.delete(lost["input_file_id"])
+        adopted = batchkit("adopt", batch["id"], "--name", "theirs")
+        assert adopted.code == 3
+        assert "1 request that failed can be, most likely to fail again" in adopted.out
+        for shown in (adopted, batchkit("watch", "theirs", "--no-prefect")):
+            assert "batchkit resubmit theirs --failed" in shown.out
+        status = " ".join(batchkit("status", "theirs").out.replace("│", "").split())
+        assert "nothing is sent again before `batchkit resubmit --failed`" in status
+        batchkit("adopt", lost["id"], "--name", "lost")
+        assert "resubmit" not in batchkit("watch", "lost", "--no-prefect").out
+        assert "resubmit" not in batchkit("status", "lost").out
+
+
 def test_the_list_shows_what_there_is_to_adopt(batchkit, client):
     """Counts, the day on which answers vanish, metadata, and which workload holds a batch; with filters."""
     mine = client.create(rows(range(5)), metadata={"suite": "mmlu"})

@@ -273,6 +273,22 @@ def test_impossible_options_are_reported_before_anything_is_sent(batchkit, words
 
 
 @pytest.mark.usefixtures("nobody", "reviews")
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("--text", "texxt"), "--text"),
+        (("--text", "texxt", "--as", "answer"), "--text"),
+        (("--text", "id", "--as", "answer", "--prompt-column", "texxt"), "--prompt-column"),
+    ],
+)
+def test_a_column_that_moderation_lacks_is_named_by_its_option(batchkit, words, option):
+    """The user wrote no prompt."""
+    ended = batchkit("moderate", "reviews.csv", *words)
+    assert ended.code == 2
+    assert f"error: {option} asks for the column 'texxt', which the table does not have" in ended.err
+
+
+@pytest.mark.usefixtures("nobody", "reviews")
 def test_moderation_needs_one_source_of_texts(batchkit):
     """The source is a table with its column, or a workload, but not both."""
     x = ("--workload", "x")

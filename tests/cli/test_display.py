@@ -11,6 +11,7 @@ from rich.spinner import Spinner
 
 from batchkit import formatting
 from batchkit.cli.render import display
+from batchkit.cli.render.pace import Pace, time_left
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
 from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, ShardState, Trouble
@@ -144,6 +145,15 @@ def test_batches_with_problems_are_shown_with_the_providers_message():
 def test_a_long_list_of_batches_is_cut():
     """Ten are shown, and the others are counted."""
     assert "and 5 more" in drawn(display.status_view(snapshot(attention=(batch(),) * 15)))
+
+
+def test_no_line_says_the_same_moment_twice():
+    """The end of the windows stands with the batches, and not beside the time left again."""
+    progress = snapshot()
+    waits = situation.waits(progress)
+    left = time_left(waits, Pace(), NOW, left=5)
+    end = formatting.when(next(wait.until for wait in waits if wait.kind is situation.WaitKind.BATCHES), NOW)
+    assert display.plain_line(progress, display.Moment(NOW, time_left=left)).count(end) == 1
 
 
 def test_the_plain_line_has_the_numbers():

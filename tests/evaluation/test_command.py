@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,15 @@ def test_a_suite_that_is_wrong_is_exit_code_2_with_its_lines(batchkit, open_emul
     assert emulator.ledger().calls == {}
     assert batchkit("eval").code == 2
     assert batchkit("eval", "a.yaml", "--deploy", "suites").code == 2
+
+
+def test_a_stored_suite_that_cannot_be_read_is_an_error_of_every_page(batchkit, open_emulator, suite):
+    """Another version of batchkit wrote it: report and export say so; it is no bug."""
+    open_emulator()
+    assert batchkit("eval", suite, "--no-prefect").code == 0
+    with sqlite3.connect(".batchkit/batchkit.db") as database:
+        database.execute("UPDATE evaluations SET definition = '{}'")
+    for words in (("report", "reviews-1"), ("export", "reviews-1", "scored.csv", "--scored")):
+        ended = batchkit(*words)
+        assert (ended.code, "the suite of 'reviews-1' cannot be read" in ended.err) == (2, True), ended.err
+        assert "another version of batchkit" in ended.err

@@ -143,7 +143,7 @@ class ScriptedProvider:
             error_file_id=None if ending.error is None else FileId(f"error-{batch_id}"),
         )
 
-    def list_batches(self) -> Iterator[Batch]:
+    def list_batches(self, *, of_files: Sequence[FileId] = ()) -> Iterator[Batch]:  # noqa: ARG002 - all may be read
         """Read every batch."""
         return iter([self._seen(batch_id) for batch_id in self.batches])
 

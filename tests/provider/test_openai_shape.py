@@ -103,6 +103,31 @@ def test_a_batch_far_down_the_list_is_left_to_a_single_read(
     assert len(server.seen) == 10
 
 
+def test_batches_of_some_input_files_are_asked_for_where_the_list_has_such_a_filter(
+    server: ScriptedServer, of: Callable[..., BatchApi]
+) -> None:
+    """As many files in a call as the provider takes, and every page of the reply; without the filter the list is read."""
+    server.script(page(9, has_more=True, last_id="batch_9"), page(8), page(7), page(6, 5))
+    files = [FileId(f"file-{number}") for number in range(3)]
+    assert [found.id for found in of("qwen", files_per_lookup=2).list_batches(of_files=files)] == [
+        "batch_9",
+        "batch_8",
+        "batch_7",
+    ]
+    asked = [dict(seen.query).get("input_file_ids") for seen in server.seen]
+    assert asked == ["file-0,file-1", "file-0,file-1", "file-2"]
+    assert len(list(of("openai").list_batches(of_files=files))) == 2
+    assert server.seen[-1].query == [("limit", "100")]
+
+
+def test_the_whole_list_is_read_for_many_files(server: ScriptedServer, of: Callable[..., BatchApi]) -> None:
+    """From there on it takes fewer calls."""
+    server.script(page(1))
+    files = [FileId(f"file-{number}") for number in range(201)]
+    assert len(list(of("qwen").list_batches(of_files=files))) == 1
+    assert server.seen[0].query == [("limit", "100")]
+
+
 def test_only_metadata_that_the_provider_keeps_is_sent(server: ScriptedServer, of: Callable[..., BatchApi]) -> None:
     """Qwen keeps one name: it carries the key of the shard, and is read back as that."""
     server.script(as_json(batch(1, metadata={"ds_name": "abc"})))

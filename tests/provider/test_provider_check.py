@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from batchkit.api.provider_check import check_provider
 from batchkit.emulator import Emulator, Scenario, Timing
 from batchkit.emulator.faults import batches, calls, lines
-from batchkit.errors import UsageError
+from batchkit.emulator.state import file_store
+from batchkit.errors import RateLimited, UsageError
+from batchkit.provider import check_calls, check_trials
 from batchkit.provider.check_report import Verdict
+from batchkit.provider.client import BatchApi
 from batchkit.provider.dialects import names
 from batchkit.provider.profiles import PlainProfile
 from batchkit.settings import load_settings
@@ -34,12 +38,19 @@ EMULATED = [name for name in names() if name != "custom"]
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Return a function that starts an emulated provider and returns it with settings for it, by default its own dialect's."""
     monkeypatch.chdir(tmp_path)
+    numbers = count()
     with ExitStack() as stack:
 
         def start(emulated: str, *, provider: str | None = None, **scenario: Any) -> tuple[Emulator, Settings]:
             script = Scenario(**scenario)
             emulator = stack.enter_context(
-                Emulator(tmp_path / "emulator", script, speed=SPEED, provider=emulated, api_key="key-of-tests")
+                Emulator(
+                    tmp_path / f"emulator-{next(numbers)}",
+                    script,
+                    speed=SPEED,
+                    provider=emulated,
+                    api_key="key-of-tests",
+                )
             )
             settings = load_settings(
                 provider=provider or emulated,
@@ -75,9 +86,20 @@ def test_every_emulated_provider_does_what_its_profile_says(serve: Open, provide
     report = check(settings)
     assert (report.problem, differing(report), report.left) == (None, {}, [])
     tried = {fact.subject for fact in report.facts if fact.verdict is Verdict.SAME}
-    assert {"models", "upload", "a new file", "list of files", "creation", "metadata", "an output line"} <= tried
+    assert {
+        "models",
+        "upload",
+        "a new file",
+        "list of files",
+        "creation",
+        "metadata",
+        "an output line",
+        "order of the list",
+        "list by input file",
+    } <= tried
+    assert not any(fact.verdict is Verdict.OPEN for fact in report.facts), report.facts
     assert left_files(emulator) == []
-    assert emulator.ledger().totals.requests_executed == 1
+    assert emulator.ledger().totals.requests_executed <= 1 + check_trials.LINES
 
 
 #: Long enough to be seen, a tenth of a second here.
@@ -88,7 +110,13 @@ SEEN = 40_000.0
     ("emulated", "provider", "script", "expected", "corrections"),
     [
         ("azure", "openai", {"timing": Timing(file_ready_seconds=SEEN)}, {"a new file"}, {"ready": ["processed"]}),
-        ("qwen", "openai", {}, {"metadata"}, {"metadata": "none"}),
+        (
+            "qwen",
+            "openai",
+            {},
+            {"metadata", "list by input file"},
+            {"metadata": "none", "files_per_lookup": 1},
+        ),
         (
             "openai",
             "custom",
@@ -97,7 +125,7 @@ SEEN = 40_000.0
             {"statuses": {"odd": None}},
         ),
         ("openai", "openai", {"faults": (lines.DropLines(count=1),)}, {"an output line"}, {}),
-        ("openai", "kimi", {}, {"creation"}, {"windows": [24, 168]}),
+        ("openai", "kimi", {}, {"creation", "a window of 48h", "a window of 168h"}, {"windows": [24, 24]}),
         ("openai", "openai", {"faults": (calls.FileLag(),)}, set(), {}),
     ],
 )
@@ -174,7 +202,8 @@ def test_a_free_model_needs_no_question(serve: Open) -> None:
     emulator, settings = serve("qwen")
     report = check(settings, may_create=lambda _model, _usd: False)
     assert differing(report) == {}
-    assert [batch.endpoint for batch in emulator.ledger().batches] == ["/v1/chat/ds-test"]
+    assert {batch.endpoint for batch in emulator.ledger().batches} == {"/v1/chat/ds-test"}
+    assert "chat.completions" not in emulator.ledger().calls
 
 
 @pytest.mark.parametrize("at", ["interrupt", "lost creation", "no end"])
@@ -220,3 +249,193 @@ def test_a_server_of_another_shape_is_told_by_its_list(serve: Open) -> None:
     assert (set(differing(report)), report.corrections) == ({"pages of lists"}, {"listing": "whole"})
     assert "POST /files" in (report.problem or "")
     assert left_files(emulator) == []
+
+
+def noted(report: CheckReport) -> dict[str, str]:
+    """Return what the server did where a profile says nothing."""
+    return {fact.subject: fact.found for fact in report.facts if fact.verdict is Verdict.NOTED}
+
+
+#: Slow enough for a cancellation to come first; its end takes 12 ms.
+RUNNING = Timing(validating_seconds=0, seconds_per_line=SEEN, finalizing_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("script", "subject", "plain", "deviating"),
+    [
+        (
+            {"faults": (batches.AllowDuplicateIds(),)},
+            "a custom_id that repeats",
+            "0 lines for it, failed: duplicate_custom_id",
+            "2 lines for it, completed",
+        ),
+        (
+            {"faults": (batches.SkipBadLines(),)},
+            "a bad line",
+            "the batch fails: missing_required_parameter",
+            "the batch ends as completed, the good line is answered, the bad one is in no file: missing_",
+        ),
+        ({"faults": (batches.ErrorsShape(),)}, "shape of errors", "a list", "an object with data"),
+        ({"faults": (batches.ErrorsShape(shape="null"),)}, "shape of errors", "a list", "null"),
+        (
+            {"faults": (calls.UnknownFileRefused(),)},
+            "a file that does not exist",
+            "taken, and later failed: invalid_request",
+            "refused at the creation: POST /batches: HTTP 404",
+        ),
+        (
+            {"faults": (calls.UnknownFileRefused(),)},
+            "a window of 2d",
+            "taken",
+            "not told: the file is refused first",
+        ),
+        ({"faults": (batches.CancelEnded(status=200),)}, "cancelling an ended batch", "status 409", "status 200"),
+        ({"faults": (batches.CancelEnded(status=400),)}, "cancelling an ended batch", "status 409", "status 400"),
+        (
+            {"faults": (lines.FailLines(custom_ids=frozenset({"refused"}), bare=True),)},
+            "a line that is refused",
+            "in the error file: status 400, with a request_id, error null",
+            "in the error file: status 400, without a request_id, no member error",
+        ),
+        (
+            {"faults": (batches.LostInput(),)},
+            "its input deleted after the creation",
+            "is answered all the same, completed",
+            "is not answered, failed: ",
+        ),
+        ({"timing": RUNNING}, "a cancelled batch", "completed, 3 in the output file", "cancelled, 3 in the error file"),
+        (
+            {"timing": RUNNING, "faults": (batches.UnlistedLines(),)},
+            "a cancelled batch",
+            "completed, 3 in the output file",
+            "cancelled, no line in its files",
+        ),
+    ],
+)
+def test_what_a_server_makes_of_odd_files_and_batches_is_noted(
+    serve: Open, script: dict[str, Any], subject: str, plain: str, deviating: str
+) -> None:
+    """Where the documentation is silent there is no right and wrong: both ways of doing it are told."""
+    _, settings = serve("groq")
+    assert noted(check(settings))[subject].startswith(plain)
+    emulator, settings = serve("groq", **script)
+    report = check(settings)
+    assert noted(report)[subject].startswith(deviating)
+    assert (report.problem, report.left, left_files(emulator)) == (None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("emulated", "provider", "own", "expected", "corrections"),
+    [
+        (
+            "groq",
+            "custom",
+            {"listing": "cursor", "ids_per_status_call": 200, "windows": [24, 336]},
+            {"a window of 336h"},
+            {"windows": [24, 48]},
+        ),
+        ("together", "together", {"custom_id_chars": 70}, {"a custom_id of 70 characters"}, {"custom_id_chars": None}),
+        ("qwen", "qwen", {"files_per_lookup": 0}, {"list by input file"}, {"files_per_lookup": 1}),
+        ("openai", "openai", {"files_per_lookup": 20}, {"list by input file"}, {"files_per_lookup": 0}),
+        (
+            "openai",
+            "openai",
+            {"idempotency_field": "idempotency_key"},
+            {"creation"},
+            {},
+        ),
+    ],
+)
+def test_a_value_of_a_profile_that_the_server_contradicts_is_found(
+    serve: Open, emulated: str, provider: str, own: dict[str, Any], expected: set[str], corrections: dict[str, Any]
+) -> None:
+    """Limits, filters and windows; what is certain is a correction, what only a person can know is left to fill in."""
+    emulator, settings = serve(emulated, provider=provider)
+    report = check(settings.model_copy(update={"provider_profile": PlainProfile.model_validate(own)}))
+    assert (set(differing(report)), report.corrections) == (expected, corrections)
+    assert (report.problem, left_files(emulator)) == (None, [])
+
+
+@pytest.mark.parametrize(("days", "differs"), [(30, False), (7, True)])
+def test_the_expiry_of_files_is_compared_where_the_server_tells_it(
+    serve: Open, monkeypatch: pytest.MonkeyPatch, days: int, *, differs: bool
+) -> None:
+    """The days from a file's creation to its end are those for which results are kept."""
+    shown = file_store.file_object
+
+    def with_expiry(*args: Any) -> dict[str, Any]:
+        told = shown(*args)
+        return {**told, "expires_at": told["created_at"] + days * 86_400}
+
+    monkeypatch.setattr(file_store, "file_object", with_expiry)
+    _, settings = serve("groq")
+    report = check(settings)
+    both = {"expiry of an input file", "expiry of an output file"}
+    assert set(differing(report)) == (both if differs else set())
+    assert report.corrections == ({"input_days": 7, "output_days": 7} if differs else {})
+
+
+def test_audio_lines_are_tried_only_with_a_recording(serve: Open) -> None:
+    """Their endpoint, a mixed file, and a transcript as text; without one the report says how to try them."""
+    emulator, settings = serve("groq")
+    silent = check(settings)
+    assert not any("audio" in fact.subject for fact in silent.facts)
+    assert any("--audio" in entry.reason for entry in silent.unanswered)
+    assert {batch.endpoint for batch in emulator.ledger().batches} == {"/v1/chat/completions"}
+    report = check(settings, audio="https://audio.example/short.wav")
+    found = noted(report)
+    assert found["audio lines, endpoint /v1/audio/transcriptions"].startswith(
+        "completed, in the output file: status 200"
+    )
+    assert found["a transcript as text"] == "a body that is a string"
+    assert found["a mixed file, endpoint /v1/chat/completions"] == "both lines are answered, completed"
+    assert not any("--audio" in entry.reason for entry in report.unanswered)
+    _, alone = serve("groq", faults=(batches.SingleEndpoint(),))
+    refused = noted(check(alone, audio="https://audio.example/short.wav"))
+    assert refused["a mixed file, endpoint /v1/chat/completions"].startswith("not both lines are answered, failed")
+
+
+def test_what_is_not_answered_is_told_with_its_reason(serve: Open) -> None:
+    """Without batches there is more of it."""
+    emulator, settings = serve("groq")
+    whole, free = check(settings), check(settings, may_create=lambda _model, _usd: False)
+    assert len(free.unanswered) == len(whole.unanswered) + 1
+    assert "leave out --free" in free.unanswered[0].reason
+    assert any("expired batch" in entry.question and "24h" in entry.reason for entry in whole.unanswered)
+    assert emulator.ledger().calls["chat.completions"] == check_calls.CALLS
+
+
+def test_the_price_that_is_asked_for_covers_everything(serve: Open) -> None:
+    """No more lines and calls are executed than were counted, and a recording is counted where one is given."""
+    emulator, settings = serve("groq", models=frozenset({"openai/gpt-oss-20b"}))
+    asked: list[float | None] = []
+
+    def accept(_model: str, usd: float | None) -> bool:
+        asked.append(usd)
+        return True
+
+    check(settings, may_create=accept)
+    assert emulator.ledger().totals.requests_executed <= 1 + check_trials.LINES
+    check(settings, may_create=accept, audio="https://audio.example/short.wav")
+    assert 0 < (asked[0] or 0) < (asked[1] or 0) < 0.01
+
+
+def test_a_refusal_of_the_account_in_mid_check_ends_the_further_batches_alone(
+    serve: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was begun until then is concluded and cleaned up, and the rest of the check goes on."""
+    create, made = BatchApi.create_batch, []
+
+    def limited(api: BatchApi, **given: Any) -> Any:
+        made.append(given)
+        if len(made) > 3:
+            raise RateLimited("POST /batches: HTTP 429: too many batches", status=429)
+        return create(api, **given)
+
+    monkeypatch.setattr(BatchApi, "create_batch", limited)
+    emulator, settings = serve("openai")
+    report = check(settings)
+    open_facts = {fact.subject: fact.found for fact in report.facts if fact.verdict is Verdict.OPEN}
+    assert "too many batches" in open_facts["further batches"]
+    assert "a bad line" in noted(report)
+    assert (report.problem, report.left, left_files(emulator)) == (None, [], [])

@@ -123,7 +123,7 @@ def test_debug_logs_of_every_library(
 
 def test_reprs(provider: BatchApi) -> None:
     """The objects that hold the key do not show it."""
-    shown = repr(provider) + repr(provider._http) + repr(vars(provider._http)) + repr(vars(provider._http._connections))
+    shown = repr(provider) + repr(provider.http) + repr(vars(provider.http)) + repr(vars(provider.http._connections))
     assert "127.0.0.1" in shown
     assert HALF not in shown
 

@@ -160,7 +160,7 @@ class SimulatedProvider:
             raise NotFound("no such batch", status=404)
         return self._seen(self._batches[batch_id])
 
-    def list_batches(self) -> Iterator[Batch]:
+    def list_batches(self, *, of_files: Sequence[FileId] = ()) -> Iterator[Batch]:  # noqa: ARG002 - all may be read
         """Yield every batch, newest first."""
         for place, remote in enumerate(reversed(list(self._batches.values()))):
             if place % PAGE_BATCHES == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 from contextlib import ExitStack, contextmanager
 
@@ -15,10 +16,11 @@ from batchkit.files import jsonl
 from batchkit.models import BatchStatus, OutcomeKind, RequestCounts, ShardState
 from batchkit.steps import merge, poll, unfinished
 from batchkit.steps.split import SplitOptions
-from batchkit.store import events, requests, shard_leases, shards
+from batchkit.store import events, requests, shard_leases, shards, workloads
 from tests.foreign import FAULTS_OF_ALL, ROWS_OF_ALL, ForeignClient, create_all, ids, rows
 from tests.lazy import LazyModule
 from tests.properties.scripted import Ending
+from tests.steps.adopting_process import adopt_at_once
 from tests.steps.timed import succeeded
 from tests.workloads import CHAT
 
@@ -261,6 +263,38 @@ def test_a_batch_belongs_to_one_workload(world):
     ours = next(made.id for made in harness.emulator.ledger().batches if made.metadata)
     with pytest.raises(WorkloadConflict, match="belongs to workload 'work' already"):
         adopt(harness, ours, name="other")
+
+
+def test_of_two_processes_that_adopt_a_batch_at_once_exactly_one_wins(world, tmp_path):
+    """The other one names the workload that holds it, and leaves nothing behind."""
+    harness, client = world()
+    batch = client.create(rows(range(3)))
+    settings = {
+        "home": tmp_path / "home",
+        "database_url": harness.database_url,
+        "provider": harness.emulator.dialect.name,
+        "base_url": harness.emulator.base_url,
+        "api_key": harness.emulator.api_key,
+    }
+    # SQLite has one writer, so that its transactions cannot meet; Postgres' meet between the check and the insertion.
+    step = "write" if harness.database_url.startswith("sqlite") else "_add_shard"
+    spawn = multiprocessing.get_context("spawn")
+    barrier, ended = spawn.Barrier(2), spawn.Queue()
+    processes = [
+        spawn.Process(target=adopt_at_once, args=(barrier, ended, settings, batch["id"], name), kwargs={"step": step})
+        for name in ("one", "other")
+    ]
+    for process in processes:
+        process.start()
+    outcomes = dict(ended.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(60)
+    assert outcomes.keys() == {"adopted", "refused"}, outcomes
+    winner = outcomes["adopted"]
+    assert outcomes["refused"] == f"batch {batch['id']} belongs to workload {winner!r} already"
+    with harness.runner.store.read() as connection:
+        assert [workload.name for workload in workloads.every(connection)] == [winner]
+    assert harness.runner.process(harness.runner.find(winner).id, until=DriveUntil.ONE_PASS).all_succeeded
 
 
 class KilledError(BaseException):

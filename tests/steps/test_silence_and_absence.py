@@ -9,6 +9,7 @@ import pytest
 from batchkit.errors import ListingIncomplete, OutcomeUnknown
 from batchkit.models import BatchStatus, RequestCounts, ShardState
 from batchkit.steps import settle
+from batchkit.store import shard_leases
 from tests.properties.lab import LONG, Lab, content
 from tests.properties.odd_json import written
 from tests.properties.scripted import Ending, ScriptedProvider
@@ -29,6 +30,7 @@ class Counting(ScriptedProvider):
         super().__init__(*args)
         self.reads: Counter[str] = Counter()
         self.scans = 0
+        self.asked_for: list[list[str]] = []
         self._hangs_up = hangs_up
 
     def download_file(self, file_id, path):
@@ -36,10 +38,11 @@ class Counting(ScriptedProvider):
         self.reads[file_id.partition("-")[0]] += 1
         return super().download_file(file_id, path)
 
-    def list_batches(self):
+    def list_batches(self, *, of_files=()):
         """Count a scan when it is complete."""
+        self.asked_for.append(list(of_files))
         number = self.reads["scan"] = self.reads["scan"] + 1
-        yield from super().list_batches()
+        yield from super().list_batches(of_files=of_files)
         if number in self._hangs_up:
             raise ListingIncomplete("page 2 of the list of batches could not be read")
         self.scans += 1
@@ -165,3 +168,19 @@ def test_a_batch_that_shows_in_the_fourth_list_is_adopted(store, tmp_path):
     assert len(lab.shards(ShardState.SUBMITTED)) == 2
     lab.send()
     assert set(lab.provider.bought.values()) == {1}
+
+
+def test_a_lost_creation_is_looked_up_by_its_input_file(store, tmp_path):
+    """Where the runner that sent it may be stopped in mid-creation, its file is deleted, and the whole list decides in the end."""
+    lab = lost_creation(store, tmp_path)
+    (shard,) = lab.shards(ShardState.SUBMITTING)
+    with store.write() as connection:
+        shard_leases.claim(
+            connection, lab.id, ShardState.SUBMITTING, owner="gone", now=lab.clock() + LONG, lease_seconds=1, limit=9
+        )
+    lab.clock.advance(2 * LONG)
+    for _ in range(6):
+        lab.clock.advance(LONG)
+        settle.settle(lab.contexts["a"], lab.id)
+    assert not lab.shards(ShardState.SUBMITTING)
+    assert lab.provider.asked_for == [[shard.input_file_id]] * 4 + [[]]

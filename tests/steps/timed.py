@@ -119,11 +119,11 @@ class TimedProvider(ScriptedProvider):
         self._pass_time()
         return super().cancel_batch(batch_id)
 
-    def list_batches(self) -> Iterator[Batch]:
+    def list_batches(self, *, of_files: Sequence[FileId] = ()) -> Iterator[Batch]:
         """Read every batch."""
         self._called("scan")
         self._pass_time()
-        return super().list_batches()
+        return super().list_batches(of_files=of_files)
 
     def check(self) -> str | None:
         """Count the check."""

@@ -11,6 +11,7 @@ from batchkit import formatting
 from batchkit.cli.render import exits, machine
 from batchkit.cli.render.outcome import next_step
 from batchkit.cli.render.priced import estimate_for_machines, estimate_lines
+from batchkit.engine.progress import Reopenable
 from batchkit.models import BatchStatus, ShardState
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def adoption_lines(report: AdoptionReport, where: Where) -> Iterator[Text]:
         if estimate is not None:
             yield from (Text(f"  {line}") for line in estimate_lines(estimate))
         yield next_step("send", where.command("resubmit", name))
+    elif report.progress.reopenable is Reopenable.REFUSED:
+        failed = formatting.counted(report.failed, "request")
+        yield Text(f"nothing is sent again before you say so; {failed} that failed can be, most likely to fail again:")
+        yield next_step("send", where.command("resubmit", name, "--failed"))
     if not report.progress.is_finished:
         yield next_step("wait", where.command("watch", name))
     yield next_step("results", where.command("export", name, f"{name}.results.jsonl"))

@@ -18,7 +18,7 @@ from batchkit.cli.render.machine import NO_RUNS
 from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
-from batchkit.engine.progress import WorkloadState
+from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import BatchStatus, Lane, ShardState
 
 if TYPE_CHECKING:
@@ -98,9 +98,10 @@ def status_view(progress: Progress, run: RunOf | None = None) -> RenderableType:
     if workload.adopted_at is None:
         rows.append(("input", Text(workload.source)))
     else:
-        holding = (
-            "; nothing is sent again before `batchkit resubmit`" if workload.holds and progress.counts.failed else ""
-        )
+        holding = ""
+        if workload.holds and progress.counts.failed and progress.reopenable is not Reopenable.NOTHING:
+            flag = " --failed" if progress.reopenable is Reopenable.REFUSED else ""
+            holding = f"; nothing is sent again before `batchkit resubmit{flag}`"
         rows.append(("adopted from", Text(f"{formatting.printable(workload.source)}{holding}")))
     rows.append(("created", Text(f"{formatting.moment(workload.created_at)} UTC")))
     limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
@@ -158,6 +159,7 @@ def status_list(snapshots: Sequence[Progress], runs: Mapping[str, RunOf] = NO_RU
             name = formatting.printable(progress.workload.name)
             known = situation.news_text(progress)
             figures = f"; {known}" if known else ""
+            figures += "".join(f"; {wait.sentence(progress.read_at)}" for wait in waits[1:] if wait.is_warning)
             lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
     return Group(overview(snapshots, runs), *lines)
 
@@ -246,11 +248,11 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
     if progress.workload.unsent_requests:
         rows.append(("reuse", Text(situation.unsent_text(progress))))
     waits = situation.waits(progress, moment.trouble)
-    labels = {"outage": "outage", "": "waiting for"}
+    labels = {"outage": "outage", "": "waiting for", "vanishing": "vanishing"}
     for wait in waits:
-        is_outage = wait.kind is situation.WaitKind.OUTAGE
-        style = "bold red" if is_outage else ""
-        rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
+        kind = wait.kind.value if wait.is_warning else ""
+        style = "bold red" if wait.is_warning else ""
+        rows.append((labels.pop(kind, ""), Text(wait.line(moment.now), style=style)))
     if progress.expired_attempts:
         rows.append(("expired", Text(situation.expired_text(progress))))
     if progress.doubts:

@@ -10,6 +10,7 @@ from batchkit import formatting
 from batchkit.api.remembered import TABLE_PREFIX, remembered
 from batchkit.cli.render import display, exits
 from batchkit.engine import situation
+from batchkit.engine.progress import Reopenable
 from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardState
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ def exit_code(progress: Progress) -> int:
 
 def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
     """Return the result of a workload, line by line; ``output`` is the file that its results were exported to."""
-    name = progress.workload.name
     yield _verdict(progress)
     if progress.workload.skipped_rows:
         yield Text(display.skipped_text(progress))
@@ -46,10 +46,23 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
         yield next_step("results", str(output))
     elif progress.is_finished:
         yield from _not_written(progress, where)
-    if progress.is_finished and progress.counts.failed and not progress.workload.holds:
-        yield next_step("again", where.command("resubmit", name, "--failed"))
-    elif progress.is_finished and (progress.counts.failed or progress.counts.cancelled):
-        yield next_step("again", where.command("resubmit", name))
+    if progress.is_finished and (words := resubmit_words(progress)) is not None:
+        yield next_step("again", where.command(*words))
+
+
+def resubmit_words(progress: Progress) -> tuple[str, ...] | None:
+    """Return the command that sends again what a finished workload has no answer to; None when there is nothing it could send."""
+    name = progress.workload.name
+    match progress.reopenable:
+        case Reopenable.REFUSED:
+            return "resubmit", name, "--failed"
+        case Reopenable.UNANSWERED:
+            return "resubmit", name
+        case Reopenable.NOTHING:
+            return None
+    if progress.counts.failed:
+        return "resubmit", name, "--failed"
+    return ("resubmit", name) if progress.counts.cancelled else None
 
 
 def finished_before(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:

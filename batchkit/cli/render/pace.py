@@ -98,7 +98,8 @@ def time_left(
 ) -> str:
     """Return how long a workload will still take, as far as that is known, and otherwise why it is unknown.
 
-    ``left`` counts the requests without an answer. The end cannot be detected before ``next_check`` (Unix seconds).
+    ``left`` counts the requests without an answer. The end cannot be detected before ``next_check`` (Unix seconds). When the batches
+    end at the latest is told beside it, with the waits.
     """
     by_kind = {wait.kind: wait for wait in waits}
     for kind, reason in (
@@ -108,14 +109,7 @@ def time_left(
     ):
         if kind in by_kind:
             return reason
-    parts = [_rate_or_reason(waits, pace, now, left=left, next_check=next_check)]
-    batches = by_kind.get(WaitKind.BATCHES) or by_kind.get(WaitKind.STOPPING)
-    if batches is not None and batches.until is not None:
-        end = formatting.when(batches.until, now)
-        parts.append(
-            f"the batches end at the latest {end}" if batches.until > now else f"the batches are overdue since {end}"
-        )
-    return "; ".join(parts)
+    return _rate_or_reason(waits, pace, now, left=left, next_check=next_check)
 
 
 def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: int, next_check: float | None) -> str:

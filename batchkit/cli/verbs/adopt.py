@@ -61,17 +61,26 @@ List = Annotated[
 Since = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="AGE", help="With --list: those created in the last 36h, 7d, 2w.", show_default=False
+        "--since",
+        metavar="AGE",
+        help="With --list: only batches created in the last 36h, 7d or 2w.",
+        show_default=False,
     ),
 ]
 Metadata = Annotated[
     list[str] | None,
     typer.Option(
-        "--metadata", metavar="KEY=VALUE", help="With --list: those with this metadata. Repeatable.", show_default=False
+        "--metadata",
+        metavar="KEY=VALUE",
+        help="With --list: only batches with this metadata. Repeatable.",
+        show_default=False,
     ),
 ]
 Expired = Annotated[
-    bool, typer.Option("--expired", metavar="", help="With --list: those that expired, with requests left unanswered.")
+    bool,
+    typer.Option(
+        "--expired", metavar="", help="With --list: only batches that expired before all their requests were answered."
+    ),
 ]
 
 
@@ -95,13 +104,18 @@ def adopt(
     base_url: common.BaseUrl = None,
     accept_other_key: common.AcceptOtherKey = False,
 ) -> None:
-    """Make a workload of batches that something else created, fetch their answers, and show what is missing and what it costs.
+    """Take over batches that another program created: fetch their answers, and show what is missing and what sending it costs.
 
-    Nothing is sent, and no batch is cancelled. What expired, failed or is missing counts as failed, until `batchkit resubmit NAME` sends
-    it again. A batch that still runs is watched: `batchkit watch NAME` fetches its answers. The same command resumes.
+    You need their ids and the key of the account that created them; --list shows the ids. They become a workload like any other: see it
+    with `batchkit status NAME`, write its results with `batchkit export NAME FILE`.
 
-    The requests come from the provider's copy of the input files. Where that is gone, give the file with --requests; without it
-    the answers are adopted, and nothing can be sent again. Do not resend the same requests with another tool meanwhile.
+    Adopting sends nothing, buys nothing and cancels nothing. Requests that expired, went missing or were cancelled count as failed until
+    `batchkit resubmit NAME` sends them again; --failed there also sends those that were refused. Answers of a batch that still runs are
+    fetched by `batchkit watch NAME`. The same command again resumes.
+
+    The requests are read from the provider's copy of the batch's input file. Where that is gone, give the file that was sent with
+    --requests; without it the answers are kept, but nothing can be sent again. Do not send the same requests again with another tool
+    meanwhile.
 
     Exit codes: 0 all answers that exist are here; 2 refused, and nothing was stored; 3 the batches have ended, and some requests have
     no answer; 4 some answers could not be fetched, and the same command resumes.
@@ -159,7 +173,8 @@ def _list(where: common.Where, *, since: str | None, metadata: list[str], only_e
 
     pairs = dict(map(_pair, metadata))
     age = None if since is None else _seconds(since)
-    found = listed_batches(where.settings(), since_seconds=age, metadata=pairs, only_expired=only_expired)
+    settings = where.settings()
+    found = listed_batches(settings, since_seconds=age, metadata=pairs, only_expired=only_expired)
     if json:
         console.write_json(adopted.listing_for_machines(found))
         return
@@ -168,6 +183,8 @@ def _list(where: common.Where, *, since: str | None, metadata: list[str], only_e
         console.say(out, "no such batch at the provider")
         return
     console.tell(out, adopted.listing_lines(found))
+    if settings.dialect.retention.output_days is None:
+        console.say(console.stderr(), f"how long {settings.dialect.title} keeps results is not known: fetch them soon")
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -28,9 +28,13 @@ def list_providers(
     *,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print one line of JSON on stdout.")] = False,
 ) -> None:
-    """List the providers: address, variable of the key, windows, limits of a file, and how these are known.
+    """List the providers whose batch API is known.
 
-    A provider is chosen with --provider or in batchkit.toml. For a server that is not in the list there is `custom`.
+    For each one: the name that --provider takes; its address; the environment variable that holds your key; its completion windows;
+    how large a file may be; for how many days it keeps results; and which documentation says so.
+
+    Without --provider it is Groq. `[provider] name = "openai"` in batchkit.toml chooses one for a project. For a server that is not in
+    the list there is `custom`.
 
     For example:
 
@@ -48,21 +52,33 @@ def list_providers(
 def check(
     *,
     free: Annotated[
-        bool, typer.Option("--free", metavar="", help="Leave out what costs: the batch of one line.")
+        bool, typer.Option("--free", metavar="", help="Leave out what costs: creating batches, and two ordinary calls.")
     ] = False,
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             metavar="NAME",
-            help="The model that answers the line (default one of the list).",
+            help="The model that answers (default: a chat model that the server lists).",
+            show_default=False,
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option(
+            "--audio",
+            metavar="URL",
+            help="Try lines that transcribe this recording, too; a short one is cheap.",
             show_default=False,
         ),
     ] = None,
     wait: Annotated[
         float,
-        typer.Option("--wait", metavar="SECONDS", min=0, help="Cancel the batch if it still runs after this long."),
+        typer.Option("--wait", metavar="SECONDS", min=0, help="Cancel batches that still run after this long."),
     ] = 60,
+    show_all: Annotated[
+        bool, typer.Option("--all", metavar="", help="Show what the check cannot answer, too, and why.")
+    ] = False,
     save: Annotated[
         Path | None,
         typer.Option("--save", metavar="FILE", help="Write what was found as a batchkit.toml.", show_default=False),
@@ -73,17 +89,21 @@ def check(
     provider: common.Provider = None,
     base_url: common.BaseUrl = None,
 ) -> None:
-    """Check whether a server does what its profile says: one line goes through every call, and nothing of it stays there.
+    """Check whether a server does what its profile says. Nothing of the check stays there.
 
-    It reads models, uploads a file, reads it back, lists, creates a batch of one line (after asking), looks it up, polls,
-    cancels, deletes. A batch of one line costs a fraction of a cent.
+    One line goes through every call: it reads models, uploads a file, reads it back, lists, creates a batch, looks it up, polls,
+    cancels, deletes. Then come a dozen lines in odd files and batches, such as a bad line or a custom_id that repeats: what the
+    server makes of them is noted. All of it costs a fraction of a cent with a small model; you are asked first, with the price.
+
+    The verdict of each row: as the profile says; differs; noted (the profile says nothing about it); not seen.
 
     Exit codes: 0 as the profile says; 2 the server cannot be used; 3 it differs.
 
     For example:
 
         batchkit provider check --free
-        batchkit provider check --provider custom --base-url http://gpu:8000/v1
+        batchkit provider check --provider openai --model gpt-4.1-mini
+        batchkit provider check --provider custom --base-url http://gpu:8000/v1 --save batchkit.toml
     """
     from batchkit.api.provider_check import check_provider  # noqa: PLC0415 - --help need not wait for the provider
     from batchkit.cli.interrupts import interruptible  # noqa: PLC0415 - as above
@@ -92,19 +112,28 @@ def check(
     settings = common.Where(provider=provider, base_url=base_url).settings()
     if not (free or yes or json or sys.stdin.isatty()):
         raise UsageError(
-            "not a terminal, so nobody can be asked whether a batch may be created; nothing was sent",
-            hint="--yes creates it without a question, --free leaves it out",
+            "not a terminal, so nobody can be asked whether batches may be created; nothing was sent",
+            hint="--yes creates them without a question, --free leaves them out",
         )
     console.log_to(console.stderr(), verbose=verbose)
-    with interruptible(lambda: console.say(console.stderr(), "interrupted: the batch was cancelled, the file deleted")):
+    with interruptible(
+        lambda: console.say(console.stderr(), "interrupted: the batches were cancelled, the files deleted")
+    ):
         report = check_provider(
-            settings, may_create=_asking(free=free, yes=yes, json=json), model=model, patience_seconds=wait, save=save
+            settings,
+            may_create=_asking(free=free, yes=yes, json=json),
+            model=model,
+            audio=audio,
+            patience_seconds=wait,
+            save=save,
         )
     if json:
         console.write_json(providers.checked(settings, report))
     else:
         console.show(console.stdout(), providers.check_table(report))
-        for line in providers.conclusion(settings, report, save):
+        if show_all:
+            console.show(console.stdout(), providers.unanswered_table(report))
+        for line in providers.conclusion(settings, report, save, show_all=show_all):
             console.say(console.stderr(), line)
     if report.problem is not None:
         raise typer.Exit(exits.USAGE)
@@ -115,9 +144,9 @@ def _asking(*, free: bool, yes: bool, json: bool) -> Callable[[str, float | None
     def may_create(model: str, usd: float | None) -> bool:
         if free or yes or json:
             return yes and not free
-        price = "its price is not known" if usd is None else f"about {usd:.6f} USD"
+        price = "its price is not known" if usd is None else f"at most about {usd:.4f} USD"
         try:
-            return typer.confirm(f"Create a batch of one line for {model} ({price})?", err=True)
+            return typer.confirm(f"Create about ten batches with a dozen short lines for {model} ({price})?", err=True)
         except typer.Abort:
             return False
 

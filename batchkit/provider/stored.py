@@ -1,0 +1,35 @@
+"""The dialects of stored workloads, of which a database has the names: the known ones, and the one of the user's own profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchkit.errors import ConfigurationError
+from batchkit.provider.dialects import dialect_named
+
+if TYPE_CHECKING:
+    from batchkit.provider.dialect import Dialect
+
+_own: dict[str, Dialect] = {}
+
+
+def set_own_dialect(dialect: Dialect | None) -> None:
+    """Set the dialect of the user's own profile, as the settings of this process have it now; None: they have none."""
+    _own.clear()
+    if dialect is not None:
+        _own[dialect.name] = dialect
+
+
+def own_dialect(name: str) -> Dialect | None:
+    """Return the dialect of the user's own profile if it is this provider's."""
+    return _own.get(name)
+
+
+def stored_dialect(name: str) -> Dialect | None:
+    """Return the dialect of a workload's provider; None where this installation and its settings do not know it."""
+    if name in _own:
+        return _own[name]
+    try:
+        return dialect_named(name)
+    except ConfigurationError:
+        return None
