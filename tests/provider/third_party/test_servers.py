@@ -170,9 +170,10 @@ def cache(request) -> Path:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Return a folder with one for the server's files and one to work in."""
+    own: Path = tmp_path
     for name in ("server", "work"):
-        (tmp_path / name).mkdir()
-    return tmp_path
+        (own / name).mkdir()
+    return own
 
 
 @pytest.mark.parametrize("running", [ogx, aibrix, litellm, llmock_openai, llmock_groq])

@@ -43,7 +43,9 @@ class Upstream:
             self.asked[question] += 1
             is_busy = self.asked[question] <= self.busy.get(question, 0)
         if question in self.refused:
-            return 400, {"error": {"message": "this question is refused", "type": "invalid_request_error", "code": "no"}}
+            return 400, {
+                "error": {"message": "this question is refused", "type": "invalid_request_error", "code": "no"}
+            }
         if is_busy:
             return 503, {"error": {"message": "the engine is busy", "type": "server_error", "code": None}}
         message = {"role": "assistant", "content": f"Echo: {question}"}
