@@ -19,9 +19,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from batchkit.api.finishing import on_finished
+from batchkit.engine.driving import NOTIFY_SECONDS
 from batchkit.engine.observer import Observer, Observers
 from batchkit.engine.remote_wave import WaveFailed
-from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
+from batchkit.engine.runtime import Runner
 from batchkit.engine.waits import Countdown
 from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.errors import BatchkitError

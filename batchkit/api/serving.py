@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from batchkit.api.collecting import Collected, collect, is_due
 from batchkit.api.finishing import is_about_all, log_trouble, on_finished
+from batchkit.engine.driving import NOTIFY_SECONDS
 from batchkit.engine.observer import DO_NOTHING, Observer, Observers
-from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
+from batchkit.engine.runtime import Runner
 from batchkit.engine.threads import WorkStopped
 from batchkit.engine.waits import Retries, Slots
 from batchkit.engine.waves import Done, DriveUntil

@@ -22,7 +22,7 @@ from batchkit.models import IMPORTED, Batch, BatchId, FileId, ShardState
 from batchkit.preflight.findings import describe
 from batchkit.steps import unfinished
 from batchkit.steps.adopted_index import AdoptedBatch, AdoptedIndex, request_lines, unknown_ids
-from batchkit.steps.merge import answers_path
+from batchkit.steps.answer_files import answers_path
 from batchkit.steps.split import check_provider
 from batchkit.store import adopted_shards, batches, placements, workloads
 from batchkit.store.bulk import bulk_for

@@ -10,7 +10,7 @@ from batchkit import formatting
 from batchkit.errors import NotFound, ProviderRefused, RateLimited, Unauthorized, UsageError
 from batchkit.steps.adopt import copy_content, why_not_requests
 from batchkit.steps.adopted_index import AdoptedBatch
-from batchkit.steps.merge import hides_a_file
+from batchkit.steps.answer_files import hides_a_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

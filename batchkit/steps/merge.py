@@ -6,21 +6,21 @@ A torn file proves no missing answer: it is fetched again before any request is 
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit.answers.rules import check_for
-from batchkit.errors import AccountRefused, NotFound, ProviderError, RowsHeld, StateConflict
-from batchkit.files.spool import sha256_of
-from batchkit.models import IMPORTED, BatchStatus, Download, FileId, OutcomeKind, ShardState
+from batchkit.errors import RowsHeld, StateConflict
+from batchkit.models import IMPORTED, BatchStatus, OutcomeKind, ShardState
 from batchkit.sharding import smaller_shard
+from batchkit.steps.answer_files import ShardFiles, fetch
 from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
 from batchkit.steps.failed_batch import account_refused, settle_failed_batch
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.named_lines import named_requests
-from batchkit.steps.refusal import pause_seconds, postpone, step_aside
+from batchkit.steps.refusal import step_aside
 from batchkit.store import batches, placements, requests, reuse, shard_leases, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import keeps_alive
@@ -37,23 +37,10 @@ if TYPE_CHECKING:
 
 #: How often a file that seems torn is fetched before its content is accepted.
 _FETCHES = 3
-#: How often a file that should exist is probed, with growing pauses, before it counts as gone. Giving it up means paying for
-#: its answers again.
-_MOST_PROBES = 5
 #: When no file has arrived for this long, the call ends without the files that are still being fetched.
 _SLOW_SECONDS = 10.0
 #: After so many shards in a row whose rows another session holds, the others are not tried in this call.
 _MOST_HELD = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """A shard with the downloaded files of its batch; None where the batch has none."""
-
-    shard: Shard
-    batch: Batch
-    output: Download | None
-    error: Download | None
 
 
 class _TornError(Exception):
@@ -70,9 +57,8 @@ def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sha
         workload = workloads.get(connection, workload_id)
     report = StepReport({})
     held = 0
-    coming: dict[Future[_Fetched | StepReport], ShardId] = {
-        context.fetches.begin(shard_id, partial(_fetch, context, workload, shard_id)): shard_id
-        for shard_id in shard_ids
+    coming: dict[Future[ShardFiles | StepReport], ShardId] = {
+        context.fetches.begin(shard_id, partial(fetch, context, workload, shard_id)): shard_id for shard_id in shard_ids
     }
     while coming and not context.stopping.is_set():
         arrived, _ = wait(coming, timeout=_SLOW_SECONDS, return_when=FIRST_COMPLETED)
@@ -102,7 +88,7 @@ def _keep(context: StepContext, shard_ids: Iterable[ShardId]) -> None:
 
 
 def _merge_fetched(
-    context: StepContext, workload: Workload, shard_id: ShardId, future: Future[_Fetched | StepReport]
+    context: StepContext, workload: Workload, shard_id: ShardId, future: Future[ShardFiles | StepReport]
 ) -> StepReport:
     try:
         fetched = future.result()
@@ -115,100 +101,11 @@ def _merge_fetched(
     return report
 
 
-def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
-    """Return the files of a shard's batch, or a report of why they have to wait."""
-    try:
-        return _fetch_now(context, workload, shard_id)
-    except StateConflict:
-        return StepReport({"taken over": 1})
-
-
-def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
-    with context.store.read() as connection:
-        shard = shards.get(connection, shard_id)
-        if shard.state is not ShardState.ENDED or shard.batch_id is None:
-            raise StateConflict(f"shard {shard.number} is {shard.state}: there is nothing to merge")
-        batch = batches.get(connection, shard.batch_id)
-    if batch.status == IMPORTED:
-        return _Fetched(
-            shard,
-            batch,
-            _imported(context, workload, shard, "output", batch.output_file_id),
-            _imported(context, workload, shard, "error", batch.error_file_id),
-        )
-    try:
-        if hides_a_file(batch) and shard.refusals < _MOST_PROBES:
-            batch = context.provider.get_batch(batch.id)
-            with context.store.write() as connection:
-                batches.see(connection, batch, seen_at=context.clock())
-            if hides_a_file(batch):
-                postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
-                return StepReport({"postponed": 1}, (f"batch {batch.id} has answers but names no file for them (yet)",))
-        return _Fetched(
-            shard,
-            batch,
-            _fetch_file(context, workload, shard, "output", batch.output_file_id),
-            _fetch_file(context, workload, shard, "error", batch.error_file_id),
-        )
-    except AccountRefused:
-        raise
-    except NotFound as error:
-        postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
-        return StepReport({"postponed": 1}, (f"a file of batch {batch.id} is not there (yet): {error}",))
-    except ProviderError as error:
-        postpone(context, shard, pause_seconds(context))
-        note = f"batch {batch.id} cannot be fetched now: {error}"
-        return context.outage(error, counts={"postponed": 1}, notes=(note,))
-
-
-def hides_a_file(batch: Batch) -> bool:
-    """Return whether there are answers but no file id for them: file ids may appear later than the end of the batch."""
-    if batch.status == BatchStatus.COMPLETED and batch.output_file_id is None and batch.error_file_id is None:
-        return True
-    return bool(
-        (batch.counts.completed and batch.output_file_id is None)
-        or (batch.counts.failed and batch.error_file_id is None)
-    )
-
-
-def _fetch_file(
-    context: StepContext, workload: Workload, shard: Shard, kind: str, file_id: FileId | None
-) -> Download | None:
-    """Return one file, downloaded unless it is here already. After ``_MOST_PROBES`` without it the file is gone: None."""
-    if file_id is None:
-        return None
-    path = context.spool.path(answers_path(workload, shard.key, kind))
-    if path.is_file():
-        return Download(path, path.stat().st_size, sha256_of(path))
-    try:
-        with context.fetches.transferring():
-            return context.provider.download_file(file_id, path)
-    except NotFound:
-        if shard.refusals < _MOST_PROBES:
-            raise
-        return None
-
-
-def answers_path(workload: Workload, key: str, kind: str) -> str:
-    """Return the path in the spool of a shard's downloaded ``output`` or ``error`` file."""
-    return f"{workload.directory}/answers/{key}.{kind}.jsonl"
-
-
-def _imported(
-    context: StepContext, workload: Workload, shard: Shard, kind: str, file_id: FileId | None
-) -> Download | None:
-    """Return a file of answers that the user gave. Raises ``SpoolError`` when it is lost."""
-    if file_id is None:
-        return None
-    path = context.spool.kept(answers_path(workload, shard.key, kind))
-    return Download(path, path.stat().st_size, sha256_of(path))
-
-
-def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) -> StepReport:
+def _merge_whole(context: StepContext, workload: Workload, fetched: ShardFiles) -> StepReport:
     """Merge, and fetch again while the files seem torn."""
-    for fetch in range(_FETCHES):
+    for number in range(_FETCHES):
         try:
-            is_last = fetch == _FETCHES - 1 or fetched.batch.status == IMPORTED
+            is_last = number == _FETCHES - 1 or fetched.batch.status == IMPORTED
             report = _merge_once(context, workload, fetched, accept=is_last)
         except StateConflict:
             step_aside(context, fetched.shard)
@@ -222,14 +119,14 @@ def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) ->
                 if download is not None:
                     context.spool.done_with(download.path)
             return report
-        again = context.fetches.begin(fetched.shard.id, partial(_fetch, context, workload, fetched.shard.id)).result()
+        again = context.fetches.begin(fetched.shard.id, partial(fetch, context, workload, fetched.shard.id)).result()
         if isinstance(again, StepReport):
             return again
         fetched = again
     raise AssertionError("the last fetch is accepted")
 
 
-def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, accept: bool) -> StepReport:
+def _merge_once(context: StepContext, workload: Workload, fetched: ShardFiles, *, accept: bool) -> StepReport:
     """Merge one shard in one transaction. Raises ``_TornError``, with nothing written, for torn files unless ``accept``."""
     shard, batch = fetched.shard, fetched.batch
     now = context.clock()
@@ -282,7 +179,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
 
 
 def _read_answers(
-    connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched, *, holding: bool
+    connection: Connection, context: StepContext, workload: Workload, fetched: ShardFiles, *, holding: bool
 ) -> ShardAnswers:
     def is_of_the_account(line: OutputLine) -> bool:
         return context.provider.is_account_refusal(
@@ -322,7 +219,7 @@ def _outcome_of_silence(batch: Batch) -> OutcomeKind:
             return OutcomeKind.MISSING
 
 
-def _seems_torn(answers: ShardAnswers, fetched: _Fetched) -> bool:
+def _seems_torn(answers: ShardAnswers, fetched: ShardFiles) -> bool:
     """Return whether a file may lack its end: it stops in mid-line, or has fewer lines than the batch counted or the shard expects.
 
     A batch that ended early may not mention requests that it did not reach; its counts then show how many it did.

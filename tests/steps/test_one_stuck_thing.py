@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RateLimited, RowsHeld, StateConflict, TornDownload
 from batchkit.models import ShardState
-from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
+from batchkit.steps import answer_files, cancel, merge, poll, resubmit, settle, submit
 from batchkit.store import shard_leases, shards, workloads
 from batchkit.store.engine import Store
 from tests.observing import Watching
@@ -51,7 +51,7 @@ def is_second(shard):
         (submit, "_upload", lambda _context, _workload, shard: is_second(shard)),
         (submit, "_create", lambda _context, _workload, shard: is_second(shard)),
         (poll, "_judge", lambda _context, shard, *_rest: is_second(shard)),
-        (merge, "_fetch_now", lambda _context, _workload, shard_id: is_second(shard_id)),
+        (answer_files, "_fetch_now", lambda _context, _workload, shard_id: is_second(shard_id)),
         (merge, "_merge_once", lambda _context, _workload, fetched: is_second(fetched.shard)),
         (merge, "_store", lambda _connection, _workload, shard, *_rest: is_second(shard)),
     ],
