@@ -17,7 +17,7 @@ A shard goes forward; requests may be sent several times::
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
 from batchkit.models import LineOutcome, OutcomeKind, OutputLine, RequestState, RetryPolicy, ShardState
@@ -63,14 +63,16 @@ DOUBTFUL = (OutcomeKind.IN_DOUBT, OutcomeKind.NO_ANSWER)
 
 _RETRYABLE_STATUSES = frozenset({0, 408, 409, 425, 429, 498})
 _SERVER_ERROR = 500
+_STATUS_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LineCodes:
     """The error codes of output lines: of requests that were never executed, and parts of codes of errors that pass.
 
-    The defaults are OpenAI's (Batch guide, "Errors"), which most servers share. ``doubtful`` are the codes of lines that we wrote
-    ourselves, about calls of the sync lane.
+    The defaults are OpenAI's (Batch guide, "Errors"), which most servers share. ``relayed`` are codes that say only that the server
+    behind this one refused, each with the words before that server's status in the message; see ``as_relayed``. ``doubtful`` are the
+    codes of lines that we wrote ourselves, about calls of the sync lane.
     """
 
     expired: frozenset[str] = frozenset({"batch_expired", "expired"})
@@ -86,11 +88,26 @@ class LineCodes:
         "server_error",
     )
     doubtful: Mapping[str, OutcomeKind] = field(default_factory=dict)
+    relayed: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_retryable_status(status_code: int) -> bool:
     """Whether the same request may succeed later: 408, 409, 425, 429, 498, 5xx and the odd 0."""
     return status_code in _RETRYABLE_STATUSES or status_code >= _SERVER_ERROR
+
+
+def as_relayed(line: OutputLine, codes: LineCodes) -> OutputLine:
+    """Return a line whose error another server relays with the status that the message names, so that the status decides.
+
+    Without a status in the message that server did not reply: the code stays, and counts as one that passes.
+    """
+    words = codes.relayed.get(line.error_code or "")
+    if words is None or line.status_code is not None or line.error_message is None:
+        return line
+    status = line.error_message.partition(words)[2][:_STATUS_DIGITS]
+    if len(status) < _STATUS_DIGITS or not (status.isascii() and status.isdecimal()):
+        return line
+    return replace(line, status_code=int(status), error_code=None)
 
 
 def classify(line: OutputLine, codes: LineCodes) -> LineOutcome:
@@ -109,7 +126,7 @@ def classify(line: OutputLine, codes: LineCodes) -> LineOutcome:
     if status is not None and 200 <= status < 300 and line.body and not line.has_error:  # noqa: PLR2004 - 2xx
         return LineOutcome(OutcomeKind.SUCCEEDED, status)
     if status is None or 200 <= status < 300:  # noqa: PLR2004 - 2xx that carries an error or no body
-        transient = code is None or any(word in code for word in codes.transient)
+        transient = code is None or code in codes.relayed or any(word in code for word in codes.transient)
         kind = OutcomeKind.TRANSIENT if transient else OutcomeKind.REFUSED
         return LineOutcome(kind, status, code or "empty_response", message or "the provider returned no response body")
     kind = OutcomeKind.TRANSIENT if is_retryable_status(status) else OutcomeKind.REFUSED

@@ -67,7 +67,6 @@ class Progress:
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
     that work on the workload, the one that drives it alone first; ``lost_runner`` is the last one that died.
     ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
-    ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     ``doubts`` counts the attempts of the sync lane that may have been paid for without an answer.
     ``vanishing`` are batches whose results are not fetched and are soon deleted. ``reopenable`` is read for a finished workload
     that holds; else None. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.

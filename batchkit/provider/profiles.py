@@ -28,6 +28,7 @@ from pydantic import (
 from batchkit.child_environment import OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
 from batchkit.files.jsonl import dumps
+from batchkit.lifecycle import LineCodes
 from batchkit.models import BatchStatus
 from batchkit.preflight.rules import CHAT, CUSTOM_ID_MAX_CHARS, LineRules
 from batchkit.provider.dialect import (
@@ -104,8 +105,10 @@ class Profile(BaseModel):
     """One server.
 
     ``windows`` are hours, the shortest and the longest. ``metadata`` is what becomes of a batch's metadata: ``kept``, ``none``, or
-    new names for the only pairs that are kept. ``token_prices`` are by model, and beat those of the catalogue ``prices``. ``ready`` are the statuses of a file of which a batch may be created. Without
-    ``one_model`` a file may have requests to several models.
+    new names for the only pairs that are kept. ``token_prices`` are by model, and beat those of the catalogue ``prices``. ``ready``
+    are the statuses of a file of which a batch may be created. Without ``one_model`` a file may have requests to several models.
+    ``relayed`` are codes of lines that say only that the server behind this one refused, each with the words before that server's
+    status in the message.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,6 +137,7 @@ class Profile(BaseModel):
     creation: Fact[dict[str, Any]] | None = None
     idempotency_field: Fact[str] | None = None
     statuses: Fact[dict[str, BatchStatus]] | None = None
+    relayed: Fact[dict[str, str]] | None = None
     input_days: Fact[PositiveInt] | None = None
     output_days: Fact[PositiveInt] | None = None
     discount: Fact[float] | None = None
@@ -285,6 +289,7 @@ def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) ->
         ),
         hints=_hints(profile),
         statuses={} if profile.statuses is None else profile.statuses.value,
+        codes=LineCodes(relayed={} if profile.relayed is None else profile.relayed.value),
         models=ModelFacts(schema=None, strict_schema=None),
         prices=_prices(profile),
         retention=Retention(input_days=_value(profile.input_days), output_days=_value(profile.output_days)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from batchkit.answers.reasons import is_final, reason_of_refusal
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
-from batchkit.lifecycle import classify, decide, outranks
+from batchkit.lifecycle import as_relayed, classify, decide, outranks
 from batchkit.models import LineOutcome, OutcomeKind, RequestState
 from batchkit.steps.answer_facts import facts_of
 from batchkit.steps.plain_answers import plain_answers
@@ -202,6 +202,7 @@ class AnswerReader:
         if answer is None or index is None:
             self.shard_answers.unknown += answer is None or answer.custom_id not in self._elsewhere
             return
+        answer = as_relayed(answer, self._codes)
         outcome = self._apply_account(self._apply_rules(classify(answer, self._codes), answer), answer)
         known = self._outcomes.get(index)
         if known is not None or index in self._settled:

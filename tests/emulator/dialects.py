@@ -20,7 +20,7 @@ SLOW = Timing(validating_seconds=100_000_000)
 FILES_AT_ONCE = Timing(file_ready_seconds=0)
 """New files can be used at once, with every provider."""
 
-OPENAI_SHAPED = ("openai", "azure", "qwen", "kimi", "nebius", "litellm", "ogx", "vllm")
+OPENAI_SHAPED = ("openai", "aibrix", "azure", "qwen", "kimi", "nebius", "litellm", "ogx", "vllm")
 
 
 def two_models(provider: str) -> tuple[str, str]:

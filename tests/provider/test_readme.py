@@ -10,10 +10,26 @@ from batchkit.provider.dialects import dialect_named, names
 from batchkit.settings import load_settings
 from tests.readmes import blocks
 
+from .third_party import servers
+
 if TYPE_CHECKING:
     import pytest
 
 README = Path(__file__).parents[2] / "batchkit" / "provider" / "README.md"
+#: The servers of third parties that ran workloads for a profile (``third_party``), with their packages and versions.
+OTHERS_SERVERS = {
+    "groq": servers.LLMOCK,
+    "openai": servers.LLMOCK,
+    "aibrix": servers.AIBRIX,
+    "litellm": servers.LITELLM,
+    "ogx": servers.OGX,
+}
+#: What was tried for other profiles, without success.
+NOT_POSSIBLE = {
+    "together": f"llmock {servers.LLMOCK.version} has no `/files/upload`",
+    "mistral": f"llmock {servers.LLMOCK.version} names no file of answers",
+    "vllm": "vLLM has no batch server, llm-d is not on the package index, SGLang was not tried: it needs the weights of a model",
+}
 
 
 def row(name: str) -> str:
@@ -23,7 +39,11 @@ def row(name: str) -> str:
     size = f"{dialect.limits.max_lines:,} lines, {dialect.limits.max_bytes / 1e6:,.0f} MB"
     known = dialect.verified.removeprefix("documentation of ")
     title = f"`{name}`: {dialect.title}"
-    return f"| {title} | {emulated} | not yet | nobody yet | {dialect.windows.described} | {size} | {known} |"
+    package = OTHERS_SERVERS.get(name)
+    tried = f"not possible: {NOT_POSSIBLE[name]}" if name in NOT_POSSIBLE else "none known"
+    if package is not None:
+        tried = f"{package.name} {package.version}"
+    return f"| {title} | {emulated} | {tried} | nobody yet | {dialect.windows.described} | {size} | {known} |"
 
 
 def test_the_readme_has_each_provider_with_its_limits_and_their_dates() -> None:

@@ -9,6 +9,7 @@ import pytest
 from batchkit.emulator import Timing
 from batchkit.emulator.dialects.providers import DIALECTS
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.errors import AccountRefused
 from batchkit.provider.dialects import DEFAULT
 from tests.emulator.dialects import two_models
 from tests.steps.seen import Seen, run
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 OTHERS = [name for name in DIALECTS if name != DEFAULT]
 #: A new file is ready at once: waiting for it is tested with the calls.
 READY = Timing(file_ready_seconds=0)
+#: Gateways that write the error of the server behind them into a message.
+RELAYING = [name for name in OTHERS if DIALECTS[name].relayed_error is not None]
 #: One for each way of listing batches and of telling whose they are.
 LISTS = ["openai", "qwen", "ogx", "together", "mistral"]
 
@@ -50,13 +53,41 @@ def test_a_workload_with_expired_and_refused_requests_ends_on_every_provider(ope
     harness = open_harness(late, refused, batches.ShuffleOutput(), provider=provider, timing=READY)
     seen = run(harness, chats(harness, 200), shard_lines=60)
     check_places(seen)
+    code = "bad_prompt" if DIALECTS[provider].relayed_error is None else "http_400"
     assert [(line["custom_id"], line["error"]["code"]) for line in seen.with_status("failed")] == [
-        ("row-003", "bad_prompt"),
-        ("row-030", "bad_prompt"),
+        ("row-003", code),
+        ("row-030", code),
     ]
     assert len(seen.with_status("succeeded")) == 198
     assert {line["attempts"] for line in seen.lines} == {1, 2}
     assert seen.ledger.totals.requests_succeeded == 198
+
+
+@pytest.mark.parametrize("provider", RELAYING)
+def test_a_request_whose_error_passes_at_the_server_behind_is_sent_again(open_harness, provider):
+    """A gateway writes one code for every error of the engine: a busy engine is asked again, a refusal is final."""
+    busy = lines.FailLines(custom_ids=frozenset({"row-003"}), status=503, attempts=1)
+    refused = lines.FailLines(custom_ids=frozenset({"row-005"}), status=422)
+    harness = open_harness(busy, refused, provider=provider)
+    seen = run(harness, chats(harness, 20), shard_lines=20)
+    check_places(seen)
+    assert {line["custom_id"]: line["attempts"] for line in seen.lines if line["attempts"] > 1} == {"row-003": 2}
+    assert [(line["custom_id"], line["error"]["code"]) for line in seen.with_status("failed")] == [
+        ("row-005", "http_422")
+    ]
+
+
+@pytest.mark.parametrize("provider", RELAYING)
+def test_a_refused_account_at_the_server_behind_fails_no_request(open_harness, provider):
+    """The engine's refusal of the gateway's own key is about no request: they wait, and are answered after the correction."""
+    refused = lines.FailLines(fraction=1.0, status=401, message="Incorrect API key provided", attempts=1)
+    harness = open_harness(refused, provider=provider)
+    sent = chats(harness, 5)
+    with pytest.raises(AccountRefused, match="http_401"):
+        run(harness, sent, shard_lines=5)
+    seen = run(harness, sent, shard_lines=5)
+    check_places(seen)
+    assert {line["status"] for line in seen.lines} == {"succeeded"}
 
 
 @pytest.mark.parametrize("provider", LISTS)

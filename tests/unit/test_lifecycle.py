@@ -13,6 +13,7 @@ from batchkit.lifecycle import (
     SHARD_TRANSITIONS,
     LineCodes,
     RequestDecision,
+    as_relayed,
     classify,
     decide,
     is_retryable_status,
@@ -127,6 +128,43 @@ def test_error_without_a_response_is_judged_by_its_code(code):
     """Codes of temporary errors are retried, and others are final."""
     assert outcome_of(None, {"code": code, "message": "x"}).kind is OutcomeKind.TRANSIENT
     assert outcome_of(None, {"code": "invalid_request", "message": "x"}).kind is OutcomeKind.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "code"),
+    [
+        ("Error code: 400 - no such thing", OutcomeKind.REFUSED, "http_400"),
+        ("Error code: 503 - busy", OutcomeKind.TRANSIENT, "http_503"),
+        ("tried twice; Error code: 429", OutcomeKind.TRANSIENT, "http_429"),
+        ("Error code: 200 - odd", OutcomeKind.TRANSIENT, "empty_response"),
+        ("Connection error.", OutcomeKind.TRANSIENT, "request_failed"),
+        ("Error code: 50", OutcomeKind.TRANSIENT, "request_failed"),
+        ("Error code: 4\u0665\u0660", OutcomeKind.TRANSIENT, "request_failed"),
+        (None, OutcomeKind.TRANSIENT, "request_failed"),
+    ],
+)
+def test_a_relayed_error_is_judged_by_the_status_that_its_message_names(message, kind, code):
+    """A code that says only that the server behind refused is not final by itself: that server may have been busy or away."""
+    codes = LineCodes(relayed={"request_failed": "Error code: "})
+    line = read_output_line({"custom_id": "a", "error": {"type": "request_failed", "message": message}})
+    assert line is not None
+    outcome = classify(as_relayed(line, codes), codes)
+    assert (outcome.kind, outcome.code) == (kind, code)
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        ({"status_code": 400, "body": None}, {"code": "request_failed", "message": "Error code: 503"}),
+        (None, {"code": "invalid_prompt", "message": "Error code: 503"}),
+    ],
+)
+def test_an_error_that_is_not_relayed_keeps_its_status_and_its_code(response, error):
+    """A status of the line itself, or a code that says something, is not overruled by words of a message."""
+    codes = LineCodes(relayed={"request_failed": "Error code: "})
+    line = read_output_line({"custom_id": "a", "response": response, "error": error})
+    assert line is not None
+    assert as_relayed(line, codes) == line
 
 
 def test_error_without_a_code_is_judged_by_its_type():

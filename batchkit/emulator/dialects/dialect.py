@@ -28,7 +28,8 @@ class Dialect:
     ``shape`` is the form of objects and error bodies. Calls have the ``endpoints`` of batches and ``also_synchronous`` ones;
     ``requests_header`` is the period that their headers count requests by. ``models`` None lists Groq's, each until its shutdown. ``create_fields`` are
     the members of a create; others are refused, or ignored if it is None. ``codes`` renames the codes of validation,
-    ``status_words`` the statuses.
+    ``status_words`` the statuses. ``relayed_error`` are the members of the error of a failed line in place of the server's that
+    refused it, whose ``{status}`` and ``{message}`` they may name.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Dialect:
     unexecuted_lines_listed: bool = True
     error_lines: Literal["response", "error"] = "response"
     bodies_as_text: bool = False
+    relayed_error: Mapping[str, str] | None = None
     cancel_ended_status: Literal[200, 400, 409] = 409
 
     # Lists.

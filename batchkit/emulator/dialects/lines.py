@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from batchkit.emulator.contract.outcome import Record
     from batchkit.emulator.dialects.dialect import Dialect
 
@@ -27,18 +29,22 @@ def record_written(dialect: Dialect, record: Record) -> Record:
     if isinstance(record, bytes):
         return record
     if dialect.error_lines == "error":
-        record = _with_error(record)
+        record = _with_error(record, dialect.relayed_error)
     response = record.get("response")
     if dialect.bodies_as_text and isinstance(response, dict) and not isinstance(response.get("body"), str):
         record = {**record, "response": {**response, "body": orjson.dumps(response.get("body")).decode()}}
     return record
 
 
-def _with_error(record: dict[str, Any]) -> dict[str, Any]:
-    """Move the refusal of a request from its response to the top, and leave out what is null."""
+def _with_error(record: dict[str, Any], relayed: Mapping[str, str] | None) -> dict[str, Any]:
+    """Move the refusal of a request from its response to the top, perhaps in other words, and leave out what is null."""
     response = record.get("response")
     if isinstance(response, dict) and response.get("status_code", 0) >= _ERROR_CLASS:
         body = response.get("body")
         refusal = body.get("error") if isinstance(body, dict) else None
-        record = {**record, "response": None, "error": refusal or {"message": "request failed"}}
+        refusal = refusal or {"message": "request failed"}
+        if relayed is not None:
+            seen = {"status": response["status_code"], "message": refusal.get("message")}
+            refusal = {member: words.format_map(seen) for member, words in relayed.items()}
+        record = {**record, "response": None, "error": refusal}
     return {key: value for key, value in record.items() if value is not None or key not in {"response", "error"}}

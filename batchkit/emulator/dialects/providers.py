@@ -1,7 +1,7 @@
 """The emulated providers.
 
 Sources: the providers' own references and SDKs (openai 3.57, together 3.1, mistralai 3.7), read on 2026-11-29; OGX's own server
-code at 5a9cb55. Where a provider documents nothing, it answers as OpenAI does, or as is least convenient for a client.
+code at 5a9cb55 and in ogx 1.5.0, AIBrix's in aibrix 0.8.0. Where a provider documents nothing, it answers as OpenAI does, or as is least convenient for a client.
 """
 
 from __future__ import annotations
@@ -163,12 +163,30 @@ OGX = replace(
     empty_files=frozenset({"output", "error"}),
     error_lines="error",
     bodies_as_text=True,
+    relayed_error={"type": "request_failed", "message": "Error code: {status} - {message}"},
+)
+
+AIBRIX = replace(
+    OPENAI,
+    name="aibrix",
+    title="AIBrix Batch API",
+    key_variable="AIBRIX_API_KEY",
+    models=("llama-3-8b-instruct", "qwen3-8b"),
+    ids="uuid",
+    endpoints=(CHAT, COMPLETIONS, EMBEDDINGS),
+    max_bytes=104_857_600,
+    windows=Windows(24, 336),
+    create_fields=None,
+    no_file="absent",
+    status_words={"validating": "scheduling"},
+    error_lines="error",
+    relayed_error={"code": "inference_failed", "message": "[http_error] http://engine: HTTP {status} status={status}"},
 )
 
 VLLM = replace(
     OPENAI,
     name="vllm",
-    title="Batch API of a vLLM-style server (AIBrix, llm-d)",
+    title="Batch API of a vLLM-style server (llm-d)",
     key_variable="VLLM_API_KEY",
     models=("meta-llama/Llama-3.1-8B-Instruct",),
     endpoints=(CHAT, EMBEDDINGS),
@@ -249,7 +267,7 @@ MISTRAL = Dialect(
 
 DIALECTS = {
     dialect.name: dialect
-    for dialect in (GROQ, OPENAI, AZURE, QWEN, KIMI, NEBIUS, LITELLM, OGX, VLLM, TOGETHER, MISTRAL)
+    for dialect in (GROQ, OPENAI, AIBRIX, AZURE, QWEN, KIMI, NEBIUS, LITELLM, OGX, VLLM, TOGETHER, MISTRAL)
 }
 
 
