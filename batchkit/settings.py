@@ -5,48 +5,40 @@ A flag beats the environment, which beats ``.env`` in the working directory, whi
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
+    BaseModel,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PlainValidator,
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    SerializeAsAny,
     ValidationError,
-    create_model,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from batchkit.child_environment import ENV_PREFIX, OWN_KEY_VARIABLE
 from batchkit.errors import ConfigurationError
 from batchkit.models import LaneChoice
-from batchkit.provider.dialects import DEFAULT, dialect_changed, dialect_named
-from batchkit.provider.profiles import PLAIN_NAMES, PlainProfile
+from batchkit.provider.dialects import DEFAULT, dialect_changed, dialect_named, own_profile, own_profile_names
 from batchkit.provider.stored import set_own_dialect
-from batchkit.settings_file import SettingsFile, read_settings_file
+from batchkit.settings_file import read_settings_file
+from batchkit.settings_sources import DOTENV, Sources, key_of, names_in_dotenv, warn_about_unknown_variables
 from batchkit.sharding import SMALL_REQUESTS, hours_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from batchkit.provider.dialect import Dialect
-
-logger = logging.getLogger(__name__)
-
-_DOTENV = ".env"
-#: The unknown variables that were told in this process.
-_warned: set[str] = set()
 
 
 def _window(value: str) -> str:
@@ -77,6 +69,8 @@ def _command(value: str) -> str:
 #: Words as a shell splits them.
 CommandLine = Annotated[str, AfterValidator(_command)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+#: A profile of the user's own. Its model is built when there is one.
+OwnProfile = Annotated[SerializeAsAny[BaseModel], PlainValidator(own_profile)]
 
 
 class Settings(BaseSettings):
@@ -84,7 +78,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        env_file=_DOTENV,
+        env_file=DOTENV,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -92,7 +86,7 @@ class Settings(BaseSettings):
     )
 
     provider: str = Field(default=DEFAULT, description="Whose batch API it is; `batchkit provider list` shows them.")
-    provider_profile: PlainProfile | None = Field(
+    provider_profile: OwnProfile | None = Field(
         default=None, description="What differs from the provider's profile; in batchkit.toml below [provider.profile]."
     )
     api_key: SecretStr | None = Field(
@@ -261,7 +255,7 @@ def load_settings(**overrides: Any) -> Settings:
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     sources = _read_sources()
-    _warn_about_unknown_variables(sources)
+    warn_about_unknown_variables(sources, Settings.model_fields)
     used = {name: value for name, value in sources.in_file.items() if name not in given and not sources.variable(name)}
     if "provider" in given and "base_url" not in given:
         # An address of the environment belongs to the provider of the environment, one of the file to that of the file.
@@ -279,7 +273,7 @@ def load_settings(**overrides: Any) -> Settings:
             used = {name: value for name, value in used.items() if name not in of_file}
         dialect = settings.dialect
         if "api_key" not in given:
-            key = _key_of(sources, dialect, used.get("base_url"))
+            key = key_of(sources, dialect, used.get("base_url"))
             settings = settings.model_copy(update={"api_key": key})
     except ValidationError as error:
         problems = "; ".join(_problem(found, given, sources) for found in error.errors(include_url=False))
@@ -289,7 +283,7 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
-def _check_sizes(settings: Settings, given: Mapping[str, Any], sources: _Sources) -> None:
+def _check_sizes(settings: Settings, given: Mapping[str, Any], sources: Sources) -> None:
     """Refuse windows and sizes of files that the provider does not take. Raises ``ConfigurationError``."""
     sizes = {name: getattr(settings, name) for name in ("window", "max_window", "shard_lines", "shard_bytes")}
     problems = [
@@ -322,29 +316,6 @@ def origins_of_settings(flags: Mapping[str, Any], dialect: Dialect) -> dict[str,
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Sources:
-    """What gives settings besides flags: names of variables in upper case by place, the first place first; and the file."""
-
-    variables: dict[str, list[str]]
-    file: SettingsFile | None
-
-    @property
-    def in_file(self) -> dict[str, Any]:
-        return {} if self.file is None else self.file.values
-
-    def variable(self, name: str) -> tuple[str, str] | None:
-        """Return the variable that gives a setting and its place, None when there is none."""
-        return self.first_of((f"{ENV_PREFIX}{name.upper()}",))
-
-    def first_of(self, wanted: Sequence[str]) -> tuple[str, str] | None:
-        """Return the first of these variables that there is, and its place; None when there is none."""
-        return next(
-            ((variable, place) for place, names in self.variables.items() for variable in wanted if variable in names),
-            None,
-        )
-
-
 class _FileSettings(Settings):
     """Checks values without reading anything else."""
 
@@ -360,91 +331,21 @@ class _FileSettings(Settings):
         return (init_settings,)
 
 
-class _KeyReader(BaseSettings):
-    """Reads a key, whose name depends on the provider, from where settings come from."""
-
-    model_config = SettingsConfigDict(env_file=_DOTENV, extra="ignore", hide_input_in_errors=True)
-
-    key: SecretStr | None = None
-
-
-def _read_sources() -> _Sources:
-    variables = {"the environment": [name.upper() for name in os.environ], _DOTENV: _names_in_dotenv()}
+def _read_sources() -> Sources:
+    variables = {"the environment": [name.upper() for name in os.environ], DOTENV: names_in_dotenv()}
     file = read_settings_file(
-        Settings.model_fields, profile_names=PLAIN_NAMES, check=lambda values: _FileSettings(**values)
+        Settings.model_fields, profile_names=own_profile_names, check=lambda values: _FileSettings(**values)
     )
-    return _Sources(variables, file)
+    return Sources(variables, file)
 
 
-def _names_in_dotenv() -> list[str]:
-    """Read the names, not the values, that ``.env`` in the working directory sets."""
-    try:
-        lines = Path(_DOTENV).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{_DOTENV} is not text in UTF-8", hint="save the file as UTF-8") from None
-    names = (line.strip().removeprefix("export ").partition("=")[0].strip() for line in lines if "=" in line)
-    return [name.upper() for name in names if not name.startswith("#")]
-
-
-def _warn_about_unknown_variables(sources: _Sources) -> None:
-    """Log each variable that is called like a setting and is none, once per process."""
-    # Compared without their prefix, which would make any two names alike.
-    known = [name.upper() for name in Settings.model_fields]
-    for place, names in sources.variables.items():
-        for name in names:
-            own = name.removeprefix(ENV_PREFIX)
-            if own != name and own not in known and name not in {OWN_KEY_VARIABLE, *_warned}:
-                _warned.add(name)
-                near = get_close_matches(own, known, n=1)
-                hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else ""
-                logger.warning("%s in %s is not a batchkit setting and has no effect%s", name, place, hint)
-
-
-def _key_of(sources: _Sources, dialect: Dialect, address_in_file: str | None) -> SecretStr | None:
-    """Read the key: that of the provider, else that of whatever server the settings name; None without one.
-
-    Whoever wrote ``batchkit.toml`` chose the address in it, so the provider's key goes there only if it is the provider's own. Raises
-    ``ConfigurationError`` when there is no other.
-    """
-    variables = (*dialect.key.variables, OWN_KEY_VARIABLE)
-    if address_in_file is None or (dialect.base_url is not None and _is_same_server(address_in_file, dialect.base_url)):
-        return _read_key(variables)
-    if key := _read_key((OWN_KEY_VARIABLE,)):
-        return key
-    if sources.file is not None and sources.first_of(variables) is not None:
-        raise ConfigurationError(
-            f"{sources.file.place_of('base_url')}: {variables[0]} is a key for {dialect.title}, but base_url names another"
-            " server; nothing was sent",
-            hint=f"set {OWN_KEY_VARIABLE} to a key of that server, or give the address with --base-url or BATCHKIT_BASE_URL",
-        )
-    return None
-
-
-def _read_key(variables: Sequence[str]) -> SecretStr | None:
-    """Read the first of these variables from the environment or from ``.env``."""
-    key_field = Field(default=None, validation_alias=AliasChoices(*variables))
-    model = create_model("_Key", __base__=_KeyReader, key=(SecretStr | None, key_field))
-    found: SecretStr | None = model().key
-    return found
-
-
-def _is_same_server(one: str, other: str) -> bool:
-    try:
-        found, wanted = urlsplit(one), urlsplit(other)
-    except ValueError:
-        return False
-    return (found.scheme, found.netloc) == (wanted.scheme, wanted.netloc)
-
-
-def _problem(found: Any, given: Mapping[str, Any], sources: _Sources) -> str:
+def _problem(found: Any, given: Mapping[str, Any], sources: Sources) -> str:
     """Write what is wrong with a setting, with the variable that gives it."""
     name = ".".join(map(str, found["loc"]))
     return f"{_shown(name, given, sources)}: {found['msg'].removeprefix('Value error, ')}"
 
 
-def _shown(name: str, given: Mapping[str, Any], sources: _Sources) -> str:
+def _shown(name: str, given: Mapping[str, Any], sources: Sources) -> str:
     """Return a setting's name with what gives it."""
     variable = None if name in given else sources.variable(name)
     if variable is not None:

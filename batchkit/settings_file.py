@@ -19,7 +19,7 @@ from batchkit.errors import ConfigurationError
 from batchkit.formatting import or_rather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 FILE_NAME = "batchkit.toml"
 _MAIN = "batchkit"
@@ -93,11 +93,11 @@ class SettingsFile:
 
 
 def read_settings_file(
-    names: Iterable[str], *, profile_names: Iterable[str], check: Callable[[dict[str, Any]], object]
+    names: Iterable[str], *, profile_names: Callable[[], Sequence[str]], check: Callable[[dict[str, Any]], object]
 ) -> SettingsFile | None:
     """Read and check the nearest file, None when there is none.
 
-    ``names`` are the settings that there are, ``profile_names`` the entries of a provider's profile. ``check`` is called with the
+    ``names`` are the settings that there are, ``profile_names`` returns the entries of a provider's profile. ``check`` is called with the
     values and raises ``ValidationError``. Raises ``ConfigurationError`` with the line of every problem.
     """
     path = _nearest_file()
@@ -105,7 +105,7 @@ def read_settings_file(
         return None
     file = _parse(path)
     tables = _keys_by_table(names)
-    problems = [*_collect(file, tables), *_unknown_in_profile(file, tuple(profile_names))]
+    problems = [*_collect(file, tables), *_unknown_in_profile(file, profile_names)]
     unknown = {keys for keys, _ in problems}
     try:
         check(file.values)
@@ -174,9 +174,14 @@ def _collect(file: SettingsFile, tables: dict[str, dict[str, str]]) -> Iterator[
                     file.places[name] = (table, key)
 
 
-def _unknown_in_profile(file: SettingsFile, known: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _unknown_in_profile(
+    file: SettingsFile, names: Callable[[], Sequence[str]]
+) -> Iterator[tuple[tuple[str, ...], str]]:
     profile = file.values.get(_OF_PROVIDER[_PROFILE])
-    for key in profile if isinstance(profile, dict) else ():
+    if not isinstance(profile, dict):
+        return
+    known = names()
+    for key in profile:
         if key not in known:
             reason = f"a profile has no {key!r}{or_rather(key, known)}"
             if key in _OF_PROVIDER:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import settings as settings_module
+from batchkit import settings_sources
 from batchkit.errors import ConfigurationError
 from batchkit.provider.groq.dialect import GROQ
 from batchkit.settings import Settings, load_settings, origins_of_settings
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     work = tmp_path / "project" / "data" / "march"
     work.mkdir(parents=True)
     monkeypatch.chdir(work)
-    monkeypatch.setattr(settings_module, "_warned", set())
+    monkeypatch.setattr(settings_sources, "_warned", set())
     return tmp_path / "project"
 
 

@@ -294,7 +294,13 @@ def start(*words, **environment):
     )
 
 
-@pytest.mark.parametrize(("words", "forbidden"), [("--help", "sqlalchemy|httpx|pydantic"), ("status", "httpx|alembic")])
+_OTHER_PROVIDERS = "|".join(f"batchkit.provider.{name}" for name in ("profiles", "mistral", "openai.lines", "together"))
+
+
+@pytest.mark.parametrize(
+    ("words", "forbidden"),
+    [("--help", "sqlalchemy|httpx|pydantic"), ("status", f"httpx|alembic|{_OTHER_PROVIDERS}")],
+)
 def test_help_and_status_load_only_what_they_need(words, forbidden, sqlite_url):
     """Prefect, the emulator's server and other slow imports stay out of quick commands."""
     code = (

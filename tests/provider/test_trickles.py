@@ -183,24 +183,28 @@ def test_compressed_replies_are_read(server: ScriptedServer, provider: BatchApi,
     assert server.seen[0].headers["accept-encoding"] == "gzip, deflate"
 
 
-BOMB = gzip.compress(bytes(50 * LIMIT))
-UNREADABLE: dict[str, tuple[str, bytes]] = {
-    "a bomb": ("gzip", BOMB),
-    "a bomb in a bomb": ("gzip, gzip", gzip.compress(BOMB)),
-    "a bomb of deflate": ("deflate", zlib.compress(bytes(50 * LIMIT))),
-    "cut": ("gzip", gzip.compress(BODY)[:-9]),
-    "broken": ("gzip", b"\x1f\x8b\x08\x00" + bytes(20) + b"\xff" * 50),
-    "not compressed": ("gzip", BODY),
-    "brotli": ("br", BODY[:5]),
+def bomb() -> bytes:
+    """Return a reply that becomes far larger than a reply may be; compressing it takes a moment."""
+    return gzip.compress(bytes(50 * LIMIT))
+
+
+UNREADABLE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "a bomb": ("gzip", bomb),
+    "a bomb in a bomb": ("gzip, gzip", lambda: gzip.compress(bomb())),
+    "a bomb of deflate": ("deflate", lambda: zlib.compress(bytes(50 * LIMIT))),
+    "cut": ("gzip", lambda: gzip.compress(BODY)[:-9]),
+    "broken": ("gzip", lambda: b"\x1f\x8b\x08\x00" + bytes(20) + b"\xff" * 50),
+    "not compressed": ("gzip", lambda: BODY),
+    "brotli": ("br", lambda: BODY[:5]),
 }
 
 
-@pytest.mark.parametrize(("encoding", "body"), UNREADABLE.values(), ids=UNREADABLE.keys())
+@pytest.mark.parametrize(("encoding", "make_body"), UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_compressed_replies_that_blow_up_or_break_are_an_outage(
-    server: ScriptedServer, connect: Callable[..., BatchApi], encoding: str, body: bytes
+    server: ScriptedServer, connect: Callable[..., BatchApi], encoding: str, make_body: Callable[[], bytes]
 ) -> None:
     """Bytes are counted after decompression, and never taken for a reply."""
-    server.otherwise = answer(body, content_encoding=encoding)
+    server.otherwise = answer(make_body(), content_encoding=encoding)
     provider = connect(max_reply_bytes=LIMIT)
     tracemalloc.start()
     try:

@@ -25,23 +25,17 @@ def italian():
     return frozenset(f"{row['id']}:gpt-oss-20b:1" for row in rows() if row["language"] == "italian")
 
 
-#: On the third night the small model is worse in Italian, and some of its answers are cut.
-NIGHTS = (
-    (mistakes(SMALL, 0.1), mistakes(LARGE, 0.06)),
-    (mistakes(SMALL, 0.1), mistakes(LARGE, 0.06)),
-    (
-        mistakes(SMALL, 0.1),
-        mistakes(LARGE, 0.06),
-        mistakes(SMALL, 0.4, custom_ids=italian()),
-        CutAnswers(fraction=0.03, models=frozenset({SMALL})),
-    ),
-)
+def faults_by_night():
+    """Return the faults of each night: on the third the small model is worse in Italian, and some of its answers are cut."""
+    ordinary = (mistakes(SMALL, 0.1), mistakes(LARGE, 0.06))
+    cut = CutAnswers(fraction=0.03, models=frozenset({SMALL}))
+    return ordinary, ordinary, (*ordinary, mistakes(SMALL, 0.4, custom_ids=italian()), cut)
 
 
 def write_pages(folder):
     """Play three nights; return their summaries and the page of each."""
     suite, found = write_suite(folder), []
-    for seed, faults in enumerate(NIGHTS, 1):
+    for seed, faults in enumerate(faults_by_night(), 1):
         scenario = Scenario(seed=seed, faults=faults, replies=replies())
         with Emulator(folder / f"emulator-{seed}", scenario, speed=SPEED) as emulator:
             settings = load_settings(

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from batchkit.cli.app import app
+from tests.readmes import name_of, readmes
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,6 @@ _CORE_BANNED = re.compile(
     r"|\blook(s|ed|ing)? (at|into|through)\b|\b(a|another|several) looks?\b",
     re.IGNORECASE,
 )
-READMES = sorted(path for path in ROOT.rglob("README.md") if not {".venv", "node_modules"} & set(path.parts))
 VERBS = (
     (), ("run",), ("submit",), ("watch",), ("status",), ("export",), ("report",), ("eval",), ("annotate",), ("transcribe",),
     ("moderate",), ("cancel",), ("resubmit",), ("clean",), ("serve",), ("doctor",), ("demo",), ("emulator",), ("db",),
@@ -74,7 +74,7 @@ def modules(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", readmes(), ids=name_of)
 def test_no_readme_uses_a_banned_word(path):
     """A newcomer needs no glossary."""
     assert found(path.read_text()) == []

@@ -12,7 +12,6 @@ from batchkit.sharding import hours_of
 if TYPE_CHECKING:
     from batchkit.models import FileId
 
-NAME: Final = "mistral"
 PROFILE: Final = profiles.read_profile("batchkit.provider.mistral", "profile.toml")
 #: OpenAI's names of members, with Mistral's.
 _NAMES: Final = {

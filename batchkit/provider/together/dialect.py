@@ -8,7 +8,6 @@ from typing import Final
 from batchkit.provider import profiles
 from batchkit.provider.dialect import ApiShape
 
-NAME: Final = "together"
 PROFILE: Final = profiles.read_profile("batchkit.provider.together", "profile.toml")
 
 
