@@ -1,7 +1,7 @@
 """The sync lane of one process: it sends the requests of its shards one by one, in threads, as the limits allow.
 
 A dispatcher admits requests, a thread each makes the calls, and one thread writes the journals. A request leaves its place in the
-window when its answer is on the disk. Calls are not repeated here: what was not executed waits for its next turn, and everything
+window when its answer is on the disk. Calls are not repeated here: what was not executed waits to be sent, and everything
 else is a line of the journal, which the merge decides.
 """
 
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from batchkit.provider.calls import CallClient
     from batchkit.sending.gates import Gates
 
-#: A server error is an answer, but often passes: the request gets this many turns before its attempt has failed.
-_TURNS_AFTER_SERVER_ERRORS: Final = 3
+#: A server error is an answer, but often passes: the request gets this many tries before its attempt has failed.
+_TRIES_OF_SERVER_ERRORS: Final = 3
 #: The dispatcher asks again after this long even if nobody told it that something changed.
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 
@@ -71,7 +71,7 @@ class _Call:
     amounts: Amounts
     offset: int
     length: int
-    turns: int = 0
+    tries: int = 0
     reservation: Reservation = field(init=False)
 
     @property
@@ -367,8 +367,8 @@ class SyncLane:
         self._note(judgement)
         if verdict in _NOT_EXECUTED:
             self._requeue(call, judgement)
-        elif verdict is CallVerdict.SERVER_ERROR and call.turns + 1 < _TURNS_AFTER_SERVER_ERRORS:
-            call.turns += 1
+        elif verdict is CallVerdict.SERVER_ERROR and call.tries + 1 < _TRIES_OF_SERVER_ERRORS:
+            call.tries += 1
             self._requeue(call, judgement)
         elif verdict in _OF_THE_ACCOUNT:
             error = self._refused(reply, judgement)
@@ -414,13 +414,13 @@ class SyncLane:
         self._writer.append(call.shard.journal, line, written)
 
     def _requeue(self, call: _Call, judgement: CallJudgement) -> None:
-        """Give a request that was not executed its next turn."""
+        """Put a request that was not executed back to the front."""
         try:
             call.shard.journal.unsent(call.custom_id)
         except SpoolError as error:
             with self._changed:
                 call.shard.is_halted, call.shard.error = True, call.shard.error or error
-        # First, so that the next turn has a ticket of its own.
+        # First, so that its next admission has a ticket of its own.
         self._gates.ended(call.key, call.reservation, judgement, time.monotonic())
         with self._changed:
             call.shard.waiting += 1

@@ -152,7 +152,9 @@ def test_no_line_says_the_same_moment_twice():
     progress = snapshot()
     waits = situation.waits(progress)
     left = time_left(waits, Pace(), NOW, left=5)
-    end = formatting.when(next(wait.until for wait in waits if wait.kind is situation.WaitKind.BATCHES), NOW)
+    until = next(wait.until for wait in waits if wait.kind is situation.WaitKind.BATCHES)
+    assert until is not None
+    end = formatting.when(until, NOW)
     assert display.plain_line(progress, display.Moment(NOW, time_left=left)).count(end) == 1
 
 

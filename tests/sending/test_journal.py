@@ -143,14 +143,19 @@ def test_answers_are_on_the_disk_when_their_place_is_free(journal):
 
 
 def test_an_error_of_the_disk_reaches_whoever_waits(tmp_path):
-    """A file that cannot be written gives an error with a hint, and the writer goes on for other journals."""
+    """A file that cannot be written gives an error with a hint, and other journals are still written."""
     broken, good = Journal(tmp_path / "broken"), Journal(tmp_path / "good")
     broken.close()
     writer = JournalWriter()
     ended = threading.Event()
     errors: list[SpoolError | None] = []
     writer.append(broken, b"{}\n", errors.append)
-    writer.append(good, b"{}\n", lambda error: (errors.append(error), ended.set()))
+
+    def written(error: SpoolError | None) -> None:
+        errors.append(error)
+        ended.set()
+
+    writer.append(good, b"{}\n", written)
     assert ended.wait(10)
     writer.close()
     good.close()
