@@ -82,6 +82,19 @@ def test_the_list_shows_what_there_is_to_adopt(batchkit, client):
     assert "no such batch" in batchkit("adopt", "--list", "--metadata", "suite=none").out
 
 
+def test_the_list_says_when_it_is_not_known_how_long_results_are_kept(batchkit, open_emulator, monkeypatch):
+    """Nothing is shown as a date then."""
+    emulator = open_emulator()
+    with ForeignClient(emulator) as client:
+        client.create(rows(range(2)))
+    monkeypatch.setenv("BATCHKIT_API_KEY", emulator.api_key)
+    unknown = batchkit("adopt", "--list", "--provider", "custom", "--base-url", emulator.base_url)
+    assert (unknown.code, "deleted there" in unknown.out) == (0, False)
+    assert "how long the custom provider keeps results is not known" in unknown.err
+    known = batchkit("adopt", "--list")
+    assert ("deleted there" in known.out, "is not known" in known.err) == (True, False)
+
+
 def test_downloaded_files_are_merged_without_a_key(batchkit, client, monkeypatch):
     """Files of answers and of requests need no provider; with a key the missing ones are sent later, once."""
     batch = client.create(rows(range(5)))

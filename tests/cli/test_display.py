@@ -152,9 +152,7 @@ def test_no_line_says_the_same_moment_twice():
     progress = snapshot()
     waits = situation.waits(progress)
     left = time_left(waits, Pace(), NOW, left=5)
-    until = next(wait.until for wait in waits if wait.kind is situation.WaitKind.BATCHES)
-    assert until is not None
-    end = formatting.when(until, NOW)
+    end = formatting.when(next(wait.until or 0.0 for wait in waits if wait.kind is situation.WaitKind.BATCHES), NOW)
     assert display.plain_line(progress, display.Moment(NOW, time_left=left)).count(end) == 1
 
 

@@ -423,7 +423,7 @@ def test_the_price_that_is_asked_for_covers_everything(serve: Open) -> None:
 def test_a_refusal_of_the_account_in_mid_check_ends_the_further_batches_alone(
     serve: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was begun until then is concluded and cleaned up, and the rest of the check goes on."""
+    """What was begun until then is concluded and cleaned up, and the rest of the check is made."""
     create, made = BatchApi.create_batch, []
 
     def limited(api: BatchApi, **given: Any) -> Any:
