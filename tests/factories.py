@@ -16,6 +16,7 @@ from batchkit.models import (
     BatchStatus,
     Destination,
     FileId,
+    Lane,
     RequestCounts,
     RequestState,
     RetryPolicy,
@@ -128,6 +129,8 @@ def add_shard(
         values["input_file_id"] = f"file-{shard_id}"
     if state is ShardState.SUBMITTING:
         values["submitting_since"] = at
+    if state is ShardState.SENDING:
+        values["lane"] = Lane.SYNC.value
     if state is ShardState.MERGED:
         values["merged_at"] = at
     if state in _HAS_BATCH:

@@ -113,6 +113,7 @@ def claim_vanishing(
         {
             "the_workload": workload_id,
             "states": [ShardState.ENDED.value],
+            "lanes": [Lane.BATCH.value],
             "now": now,
             "owner": owner,
             "until": now + lease_seconds,

@@ -97,7 +97,7 @@ class Walk:
         shard = self._pick(*ROAD)
         if shard is None:
             return
-        states = list(ShardState)
+        states = [state for state in ShardState if state is not ShardState.SENDING]  # of the other lane
         target = states[states.index(shard.state) + 1]
         assert target in SHARD_TRANSITIONS[shard.state]
         values: dict[str, Any] = ROAD[shard.state].copy()
