@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 
 from batchkit import formatting
 from batchkit.engine.progress import UNSENT_STATES, WorkloadState
-from batchkit.models import ShardState
+from batchkit.models import Lane, ShardState
 from batchkit.owners import described
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def answered_line(progress: Progress) -> str:
     if not progress.is_split:
         return f"{formatting.counted(counts.in_flight, 'request')} split so far, 0 sent"
     share = formatting.percent(progress.answered, counts.total)
-    parts = [f"{progress.answered:,} of {counts.total:,} answered ({share})", f"{progress.fetched:,} downloaded"]
+    here = "stored" if progress.workload.lane is Lane.SYNC else "downloaded"
+    parts = [f"{progress.answered:,} of {counts.total:,} answered ({share})", f"{progress.fetched:,} {here}"]
     return ", ".join(parts)
 
 
@@ -378,8 +379,12 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
         yield Waiting(WaitKind.SUBMITTING, f"{batches} {what}", creating.since, count=creating.shards)
     ended = progress.open_work.get(ShardState.ENDED)
     if ended is not None:
-        batches = formatting.counted(ended.shards, "ended batch", "ended batches")
         answers = formatting.counted(ended.done, "answer")
+        if progress.workload.lane is Lane.SYNC:
+            yield Waiting(WaitKind.DOWNLOAD, f"{answers} to be stored", ended.since, count=ended.shards)
+            ended = None
+    if ended is not None:
+        batches = formatting.counted(ended.shards, "ended batch", "ended batches")
         yield Waiting(WaitKind.DOWNLOAD, f"{batches} to be downloaded ({answers})", ended.since, count=ended.shards)
     if progress.counts.pending:
         again = formatting.counted(progress.counts.pending, "request")

@@ -57,8 +57,8 @@ def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Shar
         elif shard.state is ShardState.SENDING:
             report += _conclude(context, workload, shard)
     mine = lane.of_workload(workload_id)
-    if workload.cancel_requested_at is not None:
-        lane.halt([shard.id for shard in mine])
+    is_cancelled = workload.cancel_requested_at is not None
+    lane.halt([shard.id for shard in mine if is_cancelled or shard.id not in held])
     lane.wait(workload_id, _WAIT_SECONDS, stopping=context.stopping)
     return report + _settle(context, lane, workload)
 
@@ -139,7 +139,9 @@ def _end(context: StepContext, lane: SyncLane, workload: Workload, one: LaneShar
     lane.release(one.id)
     with context.store.read() as connection:
         shard = shards.get(connection, one.id)
-    if shard.state is not ShardState.SENDING:
+        held = shard_leases.held_until(connection, [one.id], owner=context.owner)
+    # Whoever took it over has stored its answers already: nothing of ours may replace them.
+    if shard.state is not ShardState.SENDING or held.get(one.id, 0.0) <= context.clock():
         return StepReport({"taken over": 1})
     return _conclude(context, workload, shard)
 

@@ -110,6 +110,28 @@ def test_a_lost_machine_leaves_its_whole_shard_in_doubt(start_command):
     assert "when another machine stopped" in ended.stderr
 
 
+def test_a_process_that_wakes_after_it_was_replaced_changes_nothing(start_command):
+    """Stopped for longer than its lease, it finds its shard taken over: it sends nothing more, and no answer is replaced."""
+    command = start_command([SlowReplies(on=("synchronous",), seconds=0.3)])
+    command.environment["BATCHKIT_LEASE_SECONDS"] = "1"
+    names = write_input(command)
+    stopped = command.start(*RUN)
+    while totals(command).executed < 8:
+        assert stopped.poll() is None
+        time.sleep(0.01)  # noqa: TID251 - the condition is polled
+    stopped.send_signal(signal.SIGSTOP)
+    time.sleep(1.2)  # noqa: TID251 - the lease of a stopped process runs out in real time
+    ended = command.run(*RUN)
+    executed = totals(command).executed
+    stopped.send_signal(signal.SIGCONT)
+    stopped.communicate()
+    assert ended.returncode == stopped.returncode == 0, ended.stderr
+    assert answered(command) == names
+    assert totals(command).executed == executed
+    assert totals(command).bought_twice <= status(command)["in_doubt"]["requests"]
+    assert command.count("SELECT count(*) FROM results WHERE state = 'succeeded'") == COUNT
+
+
 def test_lost_replies_are_in_doubt_and_sent_again(start_command):
     """A connection that breaks after the execution costs one more call, which is told."""
     command = start_command([LoseReply(on=("synchronous",), times=3, how="reset")])

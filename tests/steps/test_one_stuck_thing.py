@@ -388,7 +388,7 @@ def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
     goes_on = threading.Event()
     scan = timed.provider.list_batches
 
-    def slow_scan():
+    def slow_scan(**_filter):
         assert goes_on.wait(30)
         yield from scan()
 
@@ -415,7 +415,7 @@ def test_a_slow_list_that_settled_nothing_is_read_again(timed, monkeypatch, kind
     scan = timed.provider.list_batches
     scans = []
 
-    def slow_scan():
+    def slow_scan(**_filter):
         scans.append(timed.clock())
         if len(scans) > 1:
             yield from scan()

@@ -71,7 +71,7 @@ def test_a_creation_that_could_not_be_recorded_gets_its_whole_grace_period(timed
         return made
 
     timed.provider.create_batch = slow_create
-    timed.provider.list_batches = lambda: iter(
+    timed.provider.list_batches = lambda **_filter: iter(
         [batch for batch in scan() if timed.clock() > timed.provider.created_at() + 250]
     )
     runner = timed.open(transfers=1)
@@ -213,7 +213,7 @@ def test_a_batch_id_that_is_taken_does_not_keep_other_shards_from_finishing(time
             raise OutcomeUnknown("the reply was lost")
         return made
 
-    def listed():
+    def listed(**_filter):
         return iter([replace(batch, id=known) if batch.id in lost else batch for batch in scan() if batch.id != known])
 
     timed.provider.create_batch = create_without_first_reply

@@ -44,7 +44,7 @@ def test_another_process_does_the_waves(harness):
     sender = harness.runner
 
     def here(moment):
-        assert moment.strip("<>") in {"check", "get_batches", "list_batches"}
+        assert moment.strip("<>") in {"check", "get_batches", "list_batches", "now"}
 
     sender._given_provider = Meddled(sender.provider, here)
     workload = sender.find("work")

@@ -104,8 +104,11 @@ def status_view(progress: Progress, run: RunOf | None = None) -> RenderableType:
             holding = f"; nothing is sent again before `batchkit resubmit{flag}`"
         rows.append(("adopted from", Text(f"{formatting.printable(workload.source)}{holding}")))
     rows.append(("created", Text(f"{formatting.moment(workload.created_at)} UTC")))
-    limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
-    rows.append(("cut", Text(f"{limits}, after expiry up to {workload.max_window}")))
+    limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard"
+    if workload.lane is Lane.SYNC:
+        rows.append(("lane", Text(f"single calls (sync), {limits}")))
+    else:
+        rows.append(("cut", Text(f"{limits}, window {workload.window}, after expiry up to {workload.max_window}")))
     parts: list[RenderableType] = [_panel(progress, rows, moment)]
     if progress.attention:
         parts.append(attention_table(progress))
