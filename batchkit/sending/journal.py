@@ -76,17 +76,17 @@ class JournalWriter:
     """Writes answers to journals and syncs them, several together. ``close`` writes all that was given before.
 
     Each call of ``append`` ends in one call of its ``written``, in the writer's thread: with None when the line is on the disk, or
-    with the error of the disk.
+    with the error, usually of the disk.
     """
 
     def __init__(self) -> None:
-        self._lines: queue.SimpleQueue[tuple[Journal, bytes, Callable[[SpoolError | None], None]] | None] = (
+        self._lines: queue.SimpleQueue[tuple[Journal, bytes, Callable[[Exception | None], None]] | None] = (
             queue.SimpleQueue()
         )
         self._thread = threading.Thread(target=self._run, name="batchkit-journal", daemon=True)
         self._thread.start()
 
-    def append(self, journal: Journal, line: bytes, written: Callable[[SpoolError | None], None]) -> None:
+    def append(self, journal: Journal, line: bytes, written: Callable[[Exception | None], None]) -> None:
         """Write a line, which ends with a newline, soon."""
         self._lines.put((journal, line, written))
 
@@ -114,18 +114,18 @@ class JournalWriter:
                 return
 
     @staticmethod
-    def _write(group: list[tuple[Journal, bytes, Callable[[SpoolError | None], None]]]) -> None:
+    def _write(group: list[tuple[Journal, bytes, Callable[[Exception | None], None]]]) -> None:
         by_journal: dict[Journal, list[bytes]] = {}
         for journal, line, _ in group:
             by_journal.setdefault(journal, []).append(line)
-        errors: dict[Journal, SpoolError | None] = {}
+        errors: dict[Journal, Exception | None] = {}
         for journal, lines in by_journal.items():
             errors[journal] = _written(journal, b"".join(lines))
         for journal, _, written in group:
             written(errors[journal])
 
 
-def _written(journal: Journal, lines: bytes) -> SpoolError | None:
+def _written(journal: Journal, lines: bytes) -> Exception | None:
     try:
         journal.write(lines)
         _sync(journal.descriptor)
@@ -133,6 +133,8 @@ def _written(journal: Journal, lines: bytes) -> SpoolError | None:
         return error
     except OSError as error:
         return disk_error("write", journal.path, error)
+    except Exception as error:  # noqa: BLE001 - raised by the step that ends the shard
+        return error
     return None
 
 

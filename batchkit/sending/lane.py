@@ -99,7 +99,7 @@ class LaneShard:
     in_flight: int = 0
     answered: int = 0
     is_halted: bool = False
-    error: BatchkitError | None = field(default=None, repr=False)
+    error: Exception | None = field(default=None, repr=False)
 
     @property
     def is_over(self) -> bool:
@@ -162,13 +162,12 @@ class SyncLane:
             self._shards[shard_id].valid_until = valid_until
             self._changed.notify_all()
 
-    def halt(self, shard_ids: Sequence[ShardId], error: BatchkitError | None = None) -> None:
+    def halt(self, shard_ids: Sequence[ShardId]) -> None:
         """Send nothing more of some shards; calls under way end."""
         with self._changed:
             for shard_id in shard_ids:
                 if (shard := self._shards.get(shard_id)) is not None:
                     shard.is_halted = True
-                    shard.error = shard.error or error
             self._changed.notify_all()
 
     def of_workload(self, workload_id: WorkloadId) -> list[LaneShard]:
@@ -296,7 +295,11 @@ class SyncLane:
             with self._changed:
                 if self._is_closed:
                     return
-                pause = self._admit_all()
+                try:
+                    pause = self._admit_all()
+                except Exception as error:  # noqa: BLE001 - the steps that end the shards raise it
+                    self._halt_all(error)
+                    pause = _LONGEST_PAUSE_SECONDS
                 if pause > 0:
                     self._changed.wait(min(pause, _LONGEST_PAUSE_SECONDS))
 
@@ -324,6 +327,12 @@ class SyncLane:
                 del self._queues[key]
         return max(soonest, 0.001)
 
+    def _halt_all(self, error: Exception) -> None:
+        for shard in self._shards.values():
+            shard.is_halted = True
+            shard.error = shard.error or error
+        self._changed.notify_all()
+
     def _start(self, call: _Call) -> None:
         shard = call.shard
         try:
@@ -344,12 +353,11 @@ class SyncLane:
             url, body = self._request_of(call)
             reply = self._client.call(url, body, headers={"X-Client-Request-Id": call.request_id})
             self._conclude(call, reply)
-        except BaseException as error:  # noqa: BLE001 - the shard ends with it
-            failure = error if isinstance(error, BatchkitError) else SpoolError(f"a call ended unexpectedly: {error!r}")
+        except Exception as error:  # noqa: BLE001 - the step that ends the shard raises it
             with self._changed:
                 call.shard.is_halted = True
-                call.shard.error = call.shard.error or failure
-            self._leave(call, CallJudgement(verdict=CallVerdict.IN_DOUBT, message=failure.message))
+                call.shard.error = call.shard.error or error
+            self._leave(call, CallJudgement(verdict=CallVerdict.IN_DOUBT, message=str(error)))
 
     def _request_of(self, call: _Call) -> tuple[str, bytes]:
         shard = call.shard
@@ -371,11 +379,8 @@ class SyncLane:
             call.tries += 1
             self._requeue(call, judgement)
         elif verdict in _OF_THE_ACCOUNT:
-            error = self._refused(reply, judgement)
             with self._changed:
-                for shard in self._shards.values():
-                    shard.is_halted = True
-                    shard.error = shard.error or error
+                self._halt_all(self._refused(reply, judgement))
             self._requeue(call, judgement)
         else:
             self._write(call, reply, judgement)
@@ -402,7 +407,7 @@ class SyncLane:
             used = _used(body)
             line = answer_line(call.custom_id, status=reply.status or 0, request_id=reply.request_id, body=reply.body)
 
-        def written(error: SpoolError | None) -> None:
+        def written(error: Exception | None) -> None:
             with self._changed:
                 shard = call.shard
                 if error is None:
@@ -431,10 +436,12 @@ class SyncLane:
 
     def _leave(self, call: _Call, judgement: CallJudgement, used: Amounts | None = None) -> None:
         """Give back a call's place in the window."""
-        self._gates.ended(call.key, call.reservation, judgement, time.monotonic(), used=used)
-        with self._changed:
-            call.shard.in_flight -= 1
-            self._changed.notify_all()
+        try:
+            self._gates.ended(call.key, call.reservation, judgement, time.monotonic(), used=used)
+        finally:
+            with self._changed:
+                call.shard.in_flight -= 1
+                self._changed.notify_all()
 
 
 _NOT_EXECUTED: Final = frozenset(

@@ -24,6 +24,7 @@ import httpx
 from sqlalchemy.engine import Connection
 
 import batchkit
+from batchkit.provider.calls import CallClient
 from tests.processes import path_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def install(injector: FaultInjector) -> None:
     """Instrument the commits, calls and file changes of this process."""
     _instrument_commits(injector)
     _instrument_calls(injector)
+    _instrument_single_calls(injector)
     _instrument_files(injector)
 
 
@@ -135,6 +137,15 @@ def _place() -> str:
             return f"{file[len(_PACKAGE) + 1 : -3]}.{frame.f_code.co_name}"
         frame = frame.f_back  # type: ignore[assignment] # None ends the loop
     return "elsewhere"
+
+
+def _instrument_single_calls(injector: FaultInjector) -> None:
+    call = CallClient.call
+
+    def around_call(client: CallClient, path: str, body: Any, **more: Any) -> Any:
+        return injector.around(f"call POST {path}, single", lambda: call(client, path, body, **more))
+
+    CallClient.call = around_call  # type: ignore[assignment,method-assign] # every call is a fault point
 
 
 def _instrument_calls(injector: FaultInjector) -> None:

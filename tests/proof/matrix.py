@@ -232,7 +232,7 @@ def _count(row: ProofRow, done: _TaskResult) -> None:
 def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[tuple[str, Callable[[], _RowPlan]]]:
     """Yield each row's name, and the function that plans its runs."""
     for backend in backends:
-        for scenario in (scenarios.RUN, scenarios.ON_OPENAI, scenarios.VERBS, scenarios.ANNOTATE):
+        for scenario in (scenarios.RUN, scenarios.SYNC, scenarios.ON_OPENAI, scenarios.VERBS, scenarios.ANNOTATE):
             yield f"{backend.name}: {scenario.name}", partial(_each_point, scenario, backend, sizes)
             if scenario is not scenarios.ANNOTATE:
                 errors = f"{backend.name}: {scenario.name}, an unexpected error"

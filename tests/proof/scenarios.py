@@ -56,7 +56,7 @@ class ProofScenario:
     if that is not 1; None leaves it unchecked. ``successes`` maps a custom_id to the number of answers that are bought, if that is
     more than 1 because the first answers are invalid. ``earlier_rows`` are a table that the first command reads. With ``is_foreign``
     another client has created batches of the requests. ``provider`` is emulated, ``speed`` is the speed of its clock, ``waits`` are
-    settings of the commands.
+    settings of the commands. With ``is_sync`` the requests are single calls.
     """
 
     name: str
@@ -72,6 +72,7 @@ class ProofScenario:
     provider: str = DEFAULT_PROVIDER
     speed: float = SPEED
     waits: dict[str, str] = field(default_factory=dict)
+    is_sync: bool = False
 
     def provider_scenario(self) -> Scenario:
         """Return the emulator's scenario."""
@@ -132,6 +133,25 @@ def on(provider: str) -> ProofScenario:
     faults = (*_COMMON_FAULTS, batches.FailBatches(batches=frozenset({2})))
     return replace(RUN, name=f"run on {provider}", requests=tuple(chats), faults=faults, provider=provider)
 
+
+#: Each request is a call of its own: what is bought twice is at most what was reported in doubt.
+SYNC = replace(
+    RUN,
+    name="run on the sync lane",
+    commands=(
+        _command(
+            f"run {_INPUT} --name w --lane sync --no-prefect --shard-lines 4 --max-expiries 50 --output {OUTPUT}", 0
+        ),
+    ),
+    requests=tuple(chat_line(f"row-{number}", f"Question {number}: naïve \u2028 日本語") for number in range(10)),
+    faults=(
+        calls.RefuseCalls(on=("synchronous",), skip=3, times=1, status=500),
+        calls.LoseReply(on=("synchronous",), times=1, how="reset"),
+    ),
+    failing={},
+    executions=None,
+    is_sync=True,
+)
 
 #: A list in pages after an id, an object of errors, and one model for each file.
 ON_OPENAI = on("openai")
@@ -299,7 +319,7 @@ ADOPTIONS = (adopting(DEFAULT_PROVIDER, _MODEL), adopting("openai", two_models("
 #: Scenarios that planted bugs refer to, by name.
 SCENARIOS = {
     scenario.name: scenario
-    for scenario in (RUN, ON_OPENAI, VERBS, ANNOTATE, REUSE, CANCELLED, ABSENT, *LOST_INPUTS, *ADOPTIONS)
+    for scenario in (RUN, SYNC, ON_OPENAI, VERBS, ANNOTATE, REUSE, CANCELLED, ABSENT, *LOST_INPUTS, *ADOPTIONS)
 }
 
 #: Additional faults of the provider for the first scenario; each has its own list of fault points.

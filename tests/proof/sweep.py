@@ -156,7 +156,9 @@ def harness_for(
 
 def expected_outcome_of(scenario: ProofScenario) -> ExpectedOutcome:
     """Return the expected outcome of a scenario."""
-    return ExpectedOutcome(scenario.requests, scenario.failing, scenario.executions, scenario.successes, scenario.rows)
+    return ExpectedOutcome(
+        scenario.requests, scenario.failing, scenario.executions, scenario.successes, scenario.rows, scenario.is_sync
+    )
 
 
 def each_once(measured: Baseline, kind: InjectionKind = InjectionKind.DEATH) -> list[tuple[Injection, ...]]:

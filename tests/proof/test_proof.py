@@ -53,6 +53,7 @@ def measured() -> Callable[[ProofScenario, Backend], Baseline]:
     ("scenario", "count"),
     [
         (scenarios.RUN, 2),
+        (scenarios.SYNC, 2),
         (scenarios.ON_OPENAI, 1),
         (scenarios.VERBS, 1),
         (scenarios.ANNOTATE, 1),

@@ -148,10 +148,10 @@ def test_an_error_of_the_disk_reaches_whoever_waits(tmp_path):
     broken.close()
     writer = JournalWriter()
     ended = threading.Event()
-    errors: list[SpoolError | None] = []
+    errors: list[Exception | None] = []
     writer.append(broken, b"{}\n", errors.append)
 
-    def written(error: SpoolError | None) -> None:
+    def written(error: Exception | None) -> None:
         errors.append(error)
         ended.set()
 
