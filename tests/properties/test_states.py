@@ -22,11 +22,13 @@ ROADS = {
     ("submitting", "submitted"),
     ("submitting", "uploaded"),
     ("submitted", "ended"),
+    ("planned", "sending"),
+    ("sending", "ended"),
     ("ended", "merged"),
     ("planned", "withdrawn"),
     ("uploaded", "withdrawn"),
 }
-COLUMNS: dict[str, Any] = {"input_file_id": "file", "submitting_since": NOW, "merged_at": NOW}
+COLUMNS: dict[str, Any] = {"lane": "sync", "input_file_id": "file", "submitting_since": NOW, "merged_at": NOW}
 
 
 def test_only_documented_transitions_are_possible(store, effort):

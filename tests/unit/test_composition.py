@@ -24,6 +24,8 @@ FIGURES = {
     "shard_bytes": 42_000_000,
     "max_attempts": 43,
     "max_expiries": 44,
+    "lane": "sync",
+    "small": 45,
 }
 
 

@@ -253,8 +253,8 @@ def test_cancelled_workload_has_no_expiry_failures():
 
 
 @given(
-    # A refusal of the account ends no request: the command stops until the user has acted.
-    kinds=st.lists(st.sampled_from(sorted(set(OutcomeKind) - {OutcomeKind.ACCOUNT})), min_size=30, max_size=30),
+    # A refusal of the account ends no request: the command stops until the user has acted. Nor does what was not sent.
+    kinds=st.lists(st.sampled_from(sorted(set(OutcomeKind) - {OutcomeKind.ACCOUNT, OutcomeKind.UNSENT})), min_size=30, max_size=30),
     max_attempts=st.integers(1, 10),
     max_expiries=st.integers(1, 10),
     cancelled_from=st.integers(0, 40),
@@ -273,7 +273,7 @@ def test_no_request_is_sent_forever(kinds, max_attempts, max_expiries, cancelled
             cancelling=attempt >= cancelled_from,
         )
         assert verdict.attempts == before.attempts + 1
-        assert verdict.expiries - before.expiries == (kind in NOT_EXECUTED)
+        assert verdict.expiries - before.expiries == (kind in (*NOT_EXECUTED, OutcomeKind.IN_DOUBT))
         assert verdict.state in REQUEST_TRANSITIONS[RequestState.IN_FLIGHT]
         assert (verdict.state is RequestState.SUCCEEDED) is (kind is OutcomeKind.SUCCEEDED)
         if verdict.state in FINAL:
