@@ -254,7 +254,9 @@ def test_cancelled_workload_has_no_expiry_failures():
 
 @given(
     # A refusal of the account ends no request: the command stops until the user has acted. Nor does what was not sent.
-    kinds=st.lists(st.sampled_from(sorted(set(OutcomeKind) - {OutcomeKind.ACCOUNT, OutcomeKind.UNSENT})), min_size=30, max_size=30),
+    kinds=st.lists(
+        st.sampled_from(sorted(set(OutcomeKind) - {OutcomeKind.ACCOUNT, OutcomeKind.UNSENT})), min_size=30, max_size=30
+    ),
     max_attempts=st.integers(1, 10),
     max_expiries=st.integers(1, 10),
     cancelled_from=st.integers(0, 40),
