@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 
 #: A server error is an answer, but often passes: the request gets this many tries before its attempt has failed.
 _TRIES_OF_SERVER_ERRORS: Final = 3
+#: A tier that has no room so often for a request is left for the next one that the user allows.
+_REFUSALS_OF_A_TIER: Final = 3
+_CAPACITY_EXCEEDED: Final = 498  # of a service tier (console.groq.com/docs/flex-processing)
+#: With fewer requests that wait, another shard is taken.
+_LEAST_WAITING: Final = 20
 #: The dispatcher asks again after this long even if nobody told it that something changed.
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 
@@ -72,6 +77,7 @@ class _Call:
     offset: int
     length: int
     tries: int = 0
+    refusals: int = 0
     reservation: Reservation = field(init=False)
 
     @property
@@ -208,8 +214,8 @@ class SyncLane:
         """Return how many more shards of this size keep the lane busy."""
         with self._changed:
             waiting = sum(shard.waiting for shard in self._shards.values() if not shard.is_halted)
-            in_flight = self._in_flight()
-            wanted = 2 * max(in_flight, shard_lines)
+            # As few as keep the window full: a lost machine takes the answers of its shards with it.
+            wanted = max(2 * self._in_flight(), _LEAST_WAITING)
         return max(-(-(wanted - waiting) // shard_lines), 0)
 
     def idle_until(self, workload_id: WorkloadId) -> float | None:
@@ -374,7 +380,8 @@ class SyncLane:
         verdict = judgement.verdict
         self._note(judgement)
         if verdict in _NOT_EXECUTED:
-            self._requeue(call, judgement)
+            next_key = self._next_key(call) if reply.status == _CAPACITY_EXCEEDED else None
+            self._requeue(call, judgement, next_key)
         elif verdict is CallVerdict.SERVER_ERROR and call.tries + 1 < _TRIES_OF_SERVER_ERRORS:
             call.tries += 1
             self._requeue(call, judgement)
@@ -418,8 +425,18 @@ class SyncLane:
 
         self._writer.append(call.shard.journal, line, written)
 
-    def _requeue(self, call: _Call, judgement: CallJudgement) -> None:
-        """Put a request that was not executed back to the front."""
+    @staticmethod
+    def _next_key(call: _Call) -> GateKey | None:
+        """Return the key of the next tier that the user allows, when the present one keeps refusing; None: stay."""
+        call.refusals += 1
+        tiers = call.shard.tiers
+        if call.refusals < _REFUSALS_OF_A_TIER or call.key.tier not in tiers[:-1]:
+            return None
+        call.refusals = 0
+        return call.key._replace(tier=tiers[tiers.index(call.key.tier) + 1])
+
+    def _requeue(self, call: _Call, judgement: CallJudgement, key: GateKey | None = None) -> None:
+        """Put a request that was not executed back to the front, of the queue of another key if one is given."""
         try:
             call.shard.journal.unsent(call.custom_id)
         except SpoolError as error:
@@ -427,6 +444,7 @@ class SyncLane:
                 call.shard.is_halted, call.shard.error = True, call.shard.error or error
         # First, so that its next admission has a ticket of its own.
         self._gates.ended(call.key, call.reservation, judgement, time.monotonic())
+        call.key = key or call.key
         with self._changed:
             call.shard.waiting += 1
             call.shard.in_flight -= 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from batchkit.emulator.faults.calls import LoseReply, PlanGate, RateLimit, RefuseCalls, SlowReplies
+from batchkit.emulator.faults.calls import FlexFull, LoseReply, PlanGate, RateLimit, RefuseCalls, SlowReplies
 from batchkit.emulator.faults.replies import StrangeReplies
 from batchkit.emulator.scenarios.scenario import RateSection
 from batchkit.files import jsonl
@@ -201,6 +201,18 @@ def test_a_request_over_the_whole_limit_fails_with_the_remedy(start_command):
     ended = command.run(*RUN)
     assert ended.returncode == 3
     assert "lower its max_completion_tokens" in read_lines(command.folder / "out.jsonl")[0]["error"]["message"]
+
+
+@pytest.mark.parametrize(("tiers", "served"), [("flex,on_demand", "on_demand"), ("on_demand", "on_demand")])
+def test_a_tier_without_room_is_left_for_the_next_one(start_command, tiers, served):
+    """Requests that the flex tier keeps refusing are served by the next tier that the user allows, each once."""
+    command = start_command([FlexFull()])
+    names = write_input(command, count=3)
+    ended = command.run(*RUN, "--tier", tiers)
+    assert ended.returncode == 0, ended.stderr
+    assert answered(command) == names
+    assert {spent.service_tier for spent in totals(command).spent} == {served}
+    assert (totals(command).executed, totals(command).bought_twice) == (3, 0)
 
 
 def test_cancelled_it_keeps_its_answers(start_command):

@@ -245,8 +245,9 @@ Tier = Annotated[
     str | None,
     typer.Option(
         "--tier",
-        metavar="TIER",
-        help="The service tier of single calls, such as flex or on_demand, for requests that name none (default the provider's).",
+        metavar="TIER[,TIER]",
+        help="The service tiers of single calls that name none, such as flex,on_demand: the next one counts when the one before has"
+        " no room (default the provider's own).",
         rich_help_panel=LANES,
         show_default=False,
     ),
