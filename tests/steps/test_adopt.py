@@ -232,6 +232,9 @@ def test_a_batch_whose_requests_are_not_known_is_refused(world, tmp_path):
     """Its input is gone, and it runs or hides its answers: those would belong to nobody. So is a file without answers."""
     harness, client = world(batches.StuckBatches())
     batch = client.create(rows(range(3)), waits=False)
+    # The validation needs the file.
+    while client.batch(batch["id"])["status"] == "validating":
+        pass
     client.delete(batch["input_file_id"])
     with pytest.raises(UsageError, match="not all of its requests are known"):
         adopt(harness, batch["id"])
