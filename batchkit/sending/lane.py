@@ -12,8 +12,6 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw, Struct
@@ -22,29 +20,22 @@ from batchkit.errors import BatchkitError, SpoolError
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.models import Trouble
-from batchkit.provider.call_reply import CallEnd
 from batchkit.provider.call_verdicts import CallJudgement, CallVerdict
 from batchkit.sending.estimate import estimate
 from batchkit.sending.gates import GateKey
-from batchkit.sending.journal import (
-    NO_ANSWER_CODE,
-    TOO_LARGE_CODE,
-    Journal,
-    JournalWriter,
-    answer_line,
-    error_line,
-)
-from batchkit.sending.reservations import Amounts, Reservation
+from batchkit.sending.journal import JournalWriter
+from batchkit.sending.lane_shard import LaneCall, LaneShard
+from batchkit.sending.reply_lines import line_of
 from batchkit.sending.threads import WorkerThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from batchkit.models import ShardId, WorkloadId
     from batchkit.provider.call_reply import CallReply
     from batchkit.provider.calls import CallClient
     from batchkit.sending.gates import Gates
+    from batchkit.sending.reservations import Amounts
 
 #: A server error is an answer, but often passes: the request gets this many tries before its attempt has failed.
 _TRIES_OF_SERVER_ERRORS: Final = 3
@@ -64,53 +55,6 @@ class _RequestLine(Struct, gc=False):
 
 
 _read_line: Final = jsonl.typed_reader(_RequestLine)
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A request that waits for its turn, or is being sent."""
-
-    shard: LaneShard
-    custom_id: str
-    key: GateKey
-    amounts: Amounts
-    offset: int
-    length: int
-    tries: int = 0
-    refusals: int = 0
-    reservation: Reservation = field(init=False)
-
-    @property
-    def request_id(self) -> str:
-        """The same for every attempt of a request, so that a provider's log shows them together; it reveals nothing of it."""
-        return blake2b(f"{self.shard.directory}\n{self.custom_id}".encode(), digest_size=16).hexdigest()
-
-    def __post_init__(self) -> None:
-        self.reservation = Reservation(self.amounts)
-
-
-@dataclass(slots=True, eq=False)
-class LaneShard:
-    """A shard in the lane, with the directory of its workload. ``valid_until`` (Unix seconds) is the end of its lease as last read: nothing is sent after it."""
-
-    id: ShardId
-    workload_id: WorkloadId
-    directory: str
-    path: Path
-    journal: Journal
-    tiers: tuple[str, ...]
-    valid_until: float
-    descriptor: int = -1
-    waiting: int = 0
-    in_flight: int = 0
-    answered: int = 0
-    is_halted: bool = False
-    error: Exception | None = field(default=None, repr=False)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more of it will be sent or answered."""
-        return self.in_flight == 0 and (self.waiting == 0 or self.is_halted)
 
 
 class SyncLane:
@@ -137,7 +81,7 @@ class SyncLane:
         self._writer = JournalWriter()
         self._threads = WorkerThreads(name="batchkit-call")
         self._changed = threading.Condition()
-        self._queues: dict[GateKey, deque[_Call]] = {}
+        self._queues: dict[GateKey, deque[LaneCall]] = {}
         self._shards: dict[ShardId, LaneShard] = {}
         self._is_closed = False
         self._trouble: Trouble | None = None
@@ -272,8 +216,8 @@ class SyncLane:
 
     # The dispatcher
 
-    def _calls_of(self, shard: LaneShard) -> list[_Call]:
-        calls: list[_Call] = []
+    def _calls_of(self, shard: LaneShard) -> list[LaneCall]:
+        calls: list[LaneCall] = []
         offset = 0
         with disk_errors("read", shard.path), shard.path.open("rb") as handle:
             for line in handle:
@@ -287,7 +231,7 @@ class SyncLane:
                     ) from error
                 model = body.get("model")
                 key = GateKey(model if isinstance(model, str) else "", self._tier_of(body, shard.tiers))
-                calls.append(_Call(shard, custom_id, key, amounts, offset, len(line)))
+                calls.append(LaneCall(shard, custom_id, key, amounts, offset, len(line)))
                 offset += len(line)
         return calls
 
@@ -339,7 +283,7 @@ class SyncLane:
             shard.error = shard.error or error
         self._changed.notify_all()
 
-    def _start(self, call: _Call) -> None:
+    def _start(self, call: LaneCall) -> None:
         shard = call.shard
         try:
             # Before the call: after a death the journal names what was under way.
@@ -354,7 +298,7 @@ class SyncLane:
 
     # A call, in its thread
 
-    def _send(self, call: _Call) -> None:
+    def _send(self, call: LaneCall) -> None:
         try:
             url, body = self._request_of(call)
             reply = self._client.call(url, body, headers={"X-Client-Request-Id": call.request_id})
@@ -365,7 +309,7 @@ class SyncLane:
                 call.shard.error = call.shard.error or error
             self._leave(call, CallJudgement(verdict=CallVerdict.IN_DOUBT, message=str(error)))
 
-    def _request_of(self, call: _Call) -> tuple[str, bytes]:
+    def _request_of(self, call: LaneCall) -> tuple[str, bytes]:
         shard = call.shard
         with disk_errors("read", shard.path):
             line = os.pread(shard.descriptor, call.length, call.offset)
@@ -375,7 +319,7 @@ class SyncLane:
             body = jsonl.dumps({**jsonl.loads_exactly(body), "service_tier": call.key.tier})
         return record.url, body
 
-    def _conclude(self, call: _Call, reply: CallReply) -> None:
+    def _conclude(self, call: LaneCall, reply: CallReply) -> None:
         judgement = self._judge(reply)
         verdict = judgement.verdict
         self._note(judgement)
@@ -400,19 +344,8 @@ class SyncLane:
         since, tries = (self._clock(), 0) if known is None else (known.since, known.tries)
         self._trouble = Trouble(judgement.message, since, tries + 1)
 
-    def _write(self, call: _Call, reply: CallReply, judgement: CallJudgement) -> None:
-        used: Amounts | None = None
-        if reply.end is CallEnd.IN_DOUBT:
-            line = error_line(call.custom_id, NO_ANSWER_CODE, reply.message)
-        elif (body := _read(reply.body)) is None:
-            code = NO_ANSWER_CODE if reply.is_success else f"http_{reply.status}"
-            status = None if reply.is_success else reply.status
-            line = error_line(call.custom_id, code, f"{reply.message}, which is not JSON", status=status)
-        elif judgement.verdict is CallVerdict.TOO_LARGE_FOR_LIMIT:
-            line = error_line(call.custom_id, TOO_LARGE_CODE, judgement.message)
-        else:
-            used = _used(body)
-            line = answer_line(call.custom_id, status=reply.status or 0, request_id=reply.request_id, body=reply.body)
+    def _write(self, call: LaneCall, reply: CallReply, judgement: CallJudgement) -> None:
+        line, used = line_of(call.custom_id, reply, judgement)
 
         def written(error: Exception | None) -> None:
             with self._changed:
@@ -426,7 +359,7 @@ class SyncLane:
         self._writer.append(call.shard.journal, line, written)
 
     @staticmethod
-    def _next_key(call: _Call) -> GateKey | None:
+    def _next_key(call: LaneCall) -> GateKey | None:
         """Return the key of the next tier that the user allows, when the present one keeps refusing; None: stay."""
         call.refusals += 1
         tiers = call.shard.tiers
@@ -435,7 +368,7 @@ class SyncLane:
         call.refusals = 0
         return call.key._replace(tier=tiers[tiers.index(call.key.tier) + 1])
 
-    def _requeue(self, call: _Call, judgement: CallJudgement, key: GateKey | None = None) -> None:
+    def _requeue(self, call: LaneCall, judgement: CallJudgement, key: GateKey | None = None) -> None:
         """Put a request that was not executed back to the front, of the queue of another key if one is given."""
         try:
             call.shard.journal.unsent(call.custom_id)
@@ -452,7 +385,7 @@ class SyncLane:
                 self._queues.setdefault(call.key, deque()).appendleft(call)
             self._changed.notify_all()
 
-    def _leave(self, call: _Call, judgement: CallJudgement, used: Amounts | None = None) -> None:
+    def _leave(self, call: LaneCall, judgement: CallJudgement, used: Amounts | None = None) -> None:
         """Give back a call's place in the window."""
         try:
             self._gates.ended(call.key, call.reservation, judgement, time.monotonic(), used=used)
@@ -469,43 +402,3 @@ _BROKEN: Final = frozenset({CallVerdict.NOT_SENT, CallVerdict.SERVER_ERROR, Call
 _OF_THE_ACCOUNT: Final = frozenset(
     {CallVerdict.ACCOUNT, CallVerdict.TIER, CallVerdict.REDIRECT, CallVerdict.WRONG_ADDRESS}
 )
-
-
-class _Details(Struct, gc=False):
-    cached_tokens: float = 0.0
-
-
-class _Usage(Struct, gc=False):
-    prompt_tokens: float = 0.0
-    completion_tokens: float = 0.0
-    prompt_tokens_details: _Details | None = None
-
-
-class _Body(Struct, gc=False):
-    usage: _Usage | None = None
-
-
-_read_body: Final = jsonl.typed_reader(_Body)
-
-
-def _read(body: bytes) -> object | None:
-    """Return a JSON body, None for one that is none; of a body of the usual shape, only its usage is read."""
-    try:
-        return _read_body(body)
-    except jsonl.UNREADABLE:
-        pass
-    try:
-        value: object = jsonl.loads_leniently(body)
-    except jsonl.MalformedJson:
-        return None
-    return () if value is None else value
-
-
-def _used(body: object) -> Amounts | None:
-    """Return what an answer says that it used; None when it says nothing."""
-    usage = body.usage if isinstance(body, _Body) else None
-    if usage is None:
-        return None
-    # Cached tokens do not count towards Groq's limits (console.groq.com/docs/rate-limits).
-    cached = 0.0 if usage.prompt_tokens_details is None else usage.prompt_tokens_details.cached_tokens
-    return Amounts(input_tokens=max(usage.prompt_tokens - cached, 0.0), output_tokens=usage.completion_tokens)

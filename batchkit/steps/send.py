@@ -14,7 +14,7 @@ from batchkit.errors import StateConflict
 from batchkit.files.spool import disk_errors, part_of
 from batchkit.models import ShardState
 from batchkit.sending.journal import IN_DOUBT_CODE, Journal, copy_answers, error_line
-from batchkit.sending.lane import LaneShard
+from batchkit.sending.lane_shard import LaneShard
 from batchkit.steps.answer_files import answers_path
 from batchkit.steps.context import StepReport
 from batchkit.store import requests, shard_leases, shards, workloads
