@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.annotation.pricing import Pricing
+    from batchkit.provider.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.models import Workload
     from batchkit.preflight import ModelShare

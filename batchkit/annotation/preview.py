@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
 from batchkit.annotation.estimate import Estimate, estimate
-from batchkit.annotation.pricing import pricing_of
+from batchkit.provider.pricing import pricing_of
 from batchkit.annotation.render import KEY_REPEATED, Renderer, RowProblem
 from batchkit.annotation.rendering import (
     RowsWithoutRequest,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.annotation.estimate import Earlier
-    from batchkit.annotation.pricing import Pricing
+    from batchkit.provider.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
     from batchkit.preflight import LineRules

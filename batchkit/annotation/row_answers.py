@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchkit.annotation.output_columns import OutputColumns
-from batchkit.annotation.pricing import Pricing, pricing_of
+from batchkit.provider.pricing import Pricing, pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.annotation.reviewed import DecidedRows

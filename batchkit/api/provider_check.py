@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from batchkit.annotation.pricing import Pricing
+from batchkit.provider.pricing import Pricing
 from batchkit.engine.composition import build_provider
 from batchkit.errors import UsageError
 from batchkit.provider import checking, profiles

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from batchkit import preflight
 from batchkit.annotation.estimate import Estimate, estimate
-from batchkit.annotation.pricing import Pricing, pricing_of
+from batchkit.provider.pricing import Pricing, pricing_of
 from batchkit.annotation.render import Renderer, RowProblem
 from batchkit.datasets import rows_of
 from batchkit.evaluation.judging import judge_recipe

@@ -47,6 +47,8 @@ _OUTSIDE_THE_VERSION = {
     "allow_paths",
     "min_scored",
     "min_paired",
+    "max_cost",
+    "max_total_tokens",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CRON_FIELDS = 5
@@ -132,7 +134,8 @@ class Suite(_SuitePart):
     ``missing`` is the value of a failed answer: ``zero``, a wrong answer, or ``ignore``, no answer. ``against`` is the run to compare
     with: the last one that ``passed``, the ``previous`` finished one, or a run by name. A scorer that scored less than ``min_scored``
     of the answers whose rows have an expected value makes the run ``unscored``; a comparison of less than ``min_paired`` of the
-    smaller run's scored rows makes it ``incomparable``.
+    smaller run's scored rows makes it ``incomparable``. ``max_cost`` (USD) and ``max_total_tokens`` are the budget of a run, its judges
+    included.
     """
 
     name: Annotated[str, AfterValidator(_slug)] = Field(max_length=60)
@@ -161,6 +164,8 @@ class Suite(_SuitePart):
     against: str = "passed"
     min_scored: float = Field(default=0.95, ge=0, le=1)
     min_paired: float = Field(default=0.5, ge=0, le=1)
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_total_tokens: int | None = Field(default=None, gt=0)
     schedule: Schedule | None = None
     report: str | None = None
     folder: str = "."

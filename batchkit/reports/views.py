@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit import formatting
-from batchkit.annotation.pricing import pricing_of
+from batchkit.provider.pricing import pricing_of
 from batchkit.engine import situation
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
 from batchkit.reports import charts, workload_charts

@@ -8,7 +8,7 @@ from batchkit.annotation import presets
 from batchkit.annotation.estimate import Earlier, earlier_workloads, estimate
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.preview import preview
-from batchkit.annotation.pricing import pricing_of
+from batchkit.provider.pricing import pricing_of
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.cli.render import priced
 from batchkit.datasets import open_table

@@ -44,6 +44,7 @@ _STATE_STYLES = {
     WorkloadState.INTERRUPTED: "red",
     WorkloadState.RUNNING: "cyan",
     WorkloadState.CANCELLING: "magenta",
+    WorkloadState.STOPPED_BY_BUDGET: "yellow",
     WorkloadState.FINISHED: "bold",
 }
 
@@ -195,6 +196,8 @@ def activity(progress: Progress, moment: Moment) -> str:
         return "all done"
     if progress.state in _NOT_SPLIT:
         return _NOT_SPLIT[progress.state]
+    if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+        return "stopped by the budget"
     if moment.waiting_until is not None and moment.waiting_until > moment.now:
         return f"next check in {formatting.duration(moment.waiting_until - moment.now + 1)}"
     if shards.get(ShardState.ENDED):

@@ -10,7 +10,7 @@ from batchkit import formatting
 from batchkit.api.remembered import TABLE_PREFIX, remembered
 from batchkit.cli.render import display, exits
 from batchkit.engine import situation
-from batchkit.engine.progress import Reopenable
+from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardState
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 
 def exit_code(progress: Progress) -> int:
     """Return the exit code for the state of a workload."""
+    if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+        return exits.STOPPED_BY_BUDGET
     if not progress.is_finished:
         return exits.NOT_FINISHED
     return exits.SUCCEEDED if progress.all_succeeded else exits.SOME_FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from genai_prices import Usage, calc_price
 
-from batchkit.annotation.pricing import Pricing, pricing_of
+from batchkit.provider.pricing import Pricing, pricing_of
 from batchkit.errors import ConfigurationError
 from batchkit.provider.dialect import Prices
 from batchkit.settings import load_settings
