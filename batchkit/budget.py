@@ -49,7 +49,7 @@ NOTHING: Final = Amount()
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be spent at most; None is no limit, and at least one of the two is a number."""
+    """What may be spent at most; None is no limit."""
 
     max_cost_usd: float | None
     max_total_tokens: int | None
@@ -58,6 +58,10 @@ class Budget:
         """Return whether an amount, of everything together, is within the budget."""
         has_tokens = self.max_total_tokens is None or amount.tokens <= self.max_total_tokens + _NOISE
         return has_tokens and (self.max_cost_usd is None or amount.usd <= self.max_cost_usd + _NOISE)
+
+
+#: No limit at all.
+NO_BUDGET: Final = Budget(None, None)
 
 
 @dataclass(frozen=True, slots=True)

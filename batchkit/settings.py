@@ -166,7 +166,8 @@ class Settings(BaseSettings):
         default=None, description="What a new workload may cost, in USD; by default there is no limit."
     )
     max_total_tokens: PositiveInt | None = Field(
-        default=None, description="What a new workload may use, in tokens of prompts and answers; by default there is no limit."
+        default=None,
+        description="What a new workload may use, in tokens of prompts and answers; by default there is no limit.",
     )
 
     poll_interval_seconds: PositiveFloat = Field(default=15, description="First wait between two status calls.")

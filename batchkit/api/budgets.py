@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from batchkit import formatting
 from batchkit.api.listed_models import model_check
+from batchkit.engine.composition import split_defaults
 from batchkit.models import Lane, LaneChoice
 from batchkit.provider.pricing import check_prices, pricing_of
+from batchkit.steps.budgeting import request_size, too_small
 from batchkit.steps.split import SplitOptions, check_budget
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from batchkit.engine.observer import Observer
     from batchkit.settings import Settings
+    from batchkit.steps.split_plan import SplitPlan
 
 
 def with_budget(
@@ -27,6 +31,30 @@ def with_budget(
         max_cost=found.max_cost if max_cost is None else max_cost,
         max_total_tokens=found.max_total_tokens if max_total_tokens is None else max_total_tokens,
     )
+
+
+def check_plan(plan: SplitPlan, provider: str) -> None:
+    """Raise ``UsageError`` for a budget without room for the first request of a plan: ``run`` would refuse it, too."""
+    is_priced = plan.budget.max_cost_usd is not None
+    if plan.first is None:
+        return
+    first = request_size(plan.first, plan.first_model, pricing_of(provider, plan.lane) if is_priced else None)
+    if not plan.budget.covers(first):
+        raise too_small(plan.budget, first)
+
+
+def note_budget(settings: Settings, options: SplitOptions, observer: Observer) -> None:
+    """Tell what the budget of a new workload promises; nothing without one."""
+    budget = split_defaults(settings).budget(options)
+    limits = [
+        *([] if budget.max_cost_usd is None else [formatting.usd(budget.max_cost_usd)]),
+        *([] if budget.max_total_tokens is None else [f"{budget.max_total_tokens:,} tokens"]),
+    ]
+    if limits:
+        observer.note(
+            f"budget {' and '.join(limits)}: nothing is sent whose estimate does not fit beside what is spent and in flight; it is"
+            " exceeded at most by what is in flight, if that costs more than its estimate"
+        )
 
 
 def new_workload_check(
@@ -42,9 +70,7 @@ def new_workload_check(
     def check(models: Collection[str]) -> None:
         if (settings.max_cost if options.max_cost is None else options.max_cost) is not None:
             choice = options.lane or settings.lane
-            check_prices(
-                pricing_of(settings.provider, Lane.BATCH if choice is LaneChoice.BATCH else Lane.SYNC), models
-            )
+            check_prices(pricing_of(settings.provider, Lane.BATCH if choice is LaneChoice.BATCH else Lane.SYNC), models)
         check_models(models)
 
     return check

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from batchkit import formatting
 from batchkit.api import existing, several
-from batchkit.api.budgets import new_workload_check, with_budget
+from batchkit.api.budgets import check_plan, new_workload_check, note_budget, with_budget
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
 from batchkit.api.outcomes import RunReport, SeveralReport
@@ -196,6 +196,8 @@ def plan_input(
             plan = runner.plan(paths, options, advance=advance, reuse=reuse)
         if workload is None or workload.request_count is None:
             new_workload_check(found, options, mode.observer, is_dry_run=True)(plan.models)
+            check_plan(plan, found.provider)
+            note_budget(found, options, mode.observer)
         else:
             check_same(workload, paths, options)
             mode.observer.note(f"the workload {name!r} exists: the same command without --dry-run resumes it")

@@ -153,10 +153,7 @@ class WorkloadDriving(WorkloadRecords):
 
         def ended(progress: Progress | None, error: BaseException | None) -> None:
             is_finished = progress is not None and progress.is_finished
-            if progress is None:
-                reason = stop_reasons.of_error(error)
-            else:
-                reason = stop_reasons.of_end(until, progress)
+            reason = stop_reasons.of_error(error) if progress is None else stop_reasons.of_end(until, progress)
             self._presence.stopped(workload_id, reason, is_finished=is_finished, is_one_pass=is_one_pass)
             if progress is not None and progress.state is WorkloadState.STOPPED_BY_BUDGET:
                 self.announcer.stopped_by_budget(progress)

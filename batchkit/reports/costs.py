@@ -7,6 +7,7 @@ which each shard was merged. Without one, they come from the tokens of a workloa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
@@ -102,9 +103,13 @@ def _times(mean: float | None, count: int) -> float | None:
 def _pricing(progress: Progress) -> tuple[str, Pricing] | None:
     """Return the only model of a workload, with its prices; None where there are several, or it is not known."""
     workload = progress.workload
-    if workload.recipe is None:
-        return None
+    model = None if workload.recipe is None else _only_model(workload.recipe)
+    return None if model is None else (model, pricing_of(workload.provider, workload.lane))
+
+
+@lru_cache(maxsize=16)  # a panel asks for it several times a second
+def _only_model(recipe: str) -> str | None:
     from batchkit.annotation.recipe import load_recipe  # noqa: PLC0415 - status need not wait for what recipes need
 
-    models = load_recipe(workload.recipe).models
-    return (models[0], pricing_of(workload.provider, workload.lane)) if len(models) == 1 else None
+    models = load_recipe(recipe).models
+    return models[0] if len(models) == 1 else None

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit import formatting
-from batchkit.provider.pricing import pricing_of
 from batchkit.engine import situation
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
+from batchkit.provider.pricing import pricing_of
 from batchkit.reports import charts, workload_charts
 from batchkit.reports.headline import Headline, headline
 from batchkit.reports.text import cut

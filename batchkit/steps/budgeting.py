@@ -6,17 +6,17 @@ death in between leaves the estimate with the shard, which the next process send
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, assert_never
 
 from batchkit import formatting
 from batchkit.budget import NOTHING, Amount, Verdict, decide
-from batchkit.errors import SpoolError, UsageError
+from batchkit.errors import SpoolError, StateConflict, UsageError
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.lifecycle import DOUBTFUL
 from batchkit.models import OutcomeKind, RequestState, ShardState
 from batchkit.provider.pricing import pricing_of, unknown_price
-from batchkit.sending.estimate import estimate
+from batchkit.sending.estimate import RECORDING_SECONDS, estimate
 from batchkit.steps.context import StepReport
 from batchkit.store import budgets, requests, shard_leases, shards
 
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from batchkit.budget import Budget, Decision
     from batchkit.models import Shard, Workload
     from batchkit.provider.pricing import Pricing
+    from batchkit.sending.reservations import Amounts
     from batchkit.steps.answers import ShardAnswers
     from batchkit.steps.context import StepContext
 
-#: How long a recording is taken to be: its length is not told before it is transcribed.
-_RECORDING_SECONDS: Final = 300.0
-_HELD: Final = StepReport({"held by the budget": 1})
 _DOUBTFUL = frozenset(kind.value for kind in DOUBTFUL)
 
 
@@ -48,16 +47,36 @@ def reserve(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
     if state is None:
         return None
     if state.is_held:
-        _give_back(context, shard)
-        return _HELD
+        return _hold(context, shard)
     pricing = None if state.budget.max_cost_usd is None else pricing_of(workload.provider, shard.lane)
     _catch_up(context, workload, pricing)
     with context.spool.reading(shard) as path:
         sizes = request_sizes(path, pricing)
+    decision = _book(context, workload, shard, sizes, is_priced=pricing is not None)
+    match decision.verdict:
+        case Verdict.SEND:
+            return None
+        case Verdict.CUT:
+            note = (
+                f"shard {shard.number}: the budget has room for {decision.fits:,} of its"
+                f" {formatting.counted(shard.line_count, 'request')}; it is cut smaller"
+            )
+            return StepReport({"cut smaller": 1}, (note,))
+        case Verdict.HOLD:
+            return _hold(context, shard)
+        case Verdict.REFUSE:
+            _hold(context, shard)
+            raise too_small(state.budget, sizes[0])
+        case _ as never:
+            assert_never(never)
+
+
+def _book(context: StepContext, workload: Workload, shard: Shard, sizes: list[Amount], *, is_priced: bool) -> Decision:
+    """Decide about a shard and store what follows, in one transaction that excludes every other reservation of the budget."""
     with context.store.write() as connection:
         state = budgets.read(connection, workload, lock=True)
         if state is None:
-            return None
+            raise StateConflict(f"the workload {workload.name!r} is gone")
         decision = decide(state.budget, state.ledger, sizes)
         budgets.set_held(connection, workload.id, decision.least if decision.verdict is Verdict.HOLD else None)
         if decision.verdict is Verdict.SEND:
@@ -67,11 +86,9 @@ def reserve(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
                 shard,
                 owner=context.owner,
                 estimated_tokens=whole.tokens,
-                # Without a price it is added later if the budget gets one in USD.
-                estimated_usd=None if pricing is None else whole.usd,
+                estimated_usd=whole.usd if is_priced else None,
             )
-            return None
-        if decision.verdict is Verdict.CUT:
+        elif decision.verdict is Verdict.CUT:
             requests.move_back(connection, shard, RequestState.PENDING)
             shards.transition(
                 connection,
@@ -84,28 +101,24 @@ def reserve(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
                 next_lines=decision.fits,
                 not_before=0,
                 refusals=0,
-                waits=shard.waits,
             )
-            note = (
-                f"shard {shard.number}: the budget has room for {decision.fits:,} of its"
-                f" {formatting.counted(shard.line_count, 'request')}; it is cut smaller"
-            )
-            return StepReport({"cut smaller": 1}, (note,))
-    _give_back(context, shard)
-    if decision.verdict is Verdict.REFUSE:
-        raise _too_small(state, sizes[0])
-    return _HELD
+    return decision
 
 
-def _give_back(context: StepContext, shard: Shard) -> None:
+def _hold(context: StepContext, shard: Shard) -> StepReport:
     with context.store.write() as connection:
         shard_leases.release(connection, context.owner, [shard.id])
+    return StepReport({"held by the budget": 1})
 
 
-def _too_small(state: budgets.BudgetState, first: Amount) -> UsageError:
-    budget = state.budget
+def too_small(budget: Budget, first: Amount) -> UsageError:
+    """Return the error of a budget without room for the very first request."""
     if budget.max_total_tokens is not None and first.tokens > budget.max_total_tokens:
-        limit, needs, option = f"{budget.max_total_tokens:,} tokens", f"{first.tokens:,.0f} tokens", "--max-total-tokens"
+        limit, needs, option = (
+            f"{budget.max_total_tokens:,} tokens",
+            f"{first.tokens:,.0f} tokens",
+            "--max-total-tokens",
+        )
     else:
         limit, needs = formatting.usd(budget.max_cost_usd or 0.0), formatting.usd(first.usd)
         option = "--max-cost"
@@ -123,25 +136,29 @@ def request_sizes(path: Path, pricing: Pricing | None) -> list[Amount]:
             try:
                 record = jsonl.loads_leniently(line)
                 body, endpoint = record["body"], record["url"]
-                amounts = estimate(body, endpoint, audio_seconds=_RECORDING_SECONDS)
+                amounts = estimate(body, endpoint, audio_seconds=RECORDING_SECONDS)
                 model = body.get("model")
             except (jsonl.MalformedJson, KeyError, TypeError, AttributeError) as error:
                 raise SpoolError(
                     f"{path} has a line that is no request", hint="put BATCHKIT_HOME back as it was"
                 ) from error
-            usd = 0.0
-            if pricing is not None:
-                name = model if isinstance(model, str) else ""
-                found = (
-                    pricing.price_audio(name, amounts.audio_seconds)
-                    if amounts.audio_seconds and not amounts.tokens
-                    else pricing.price(name, round(amounts.input_tokens), round(amounts.output_tokens))
-                )
-                if found is None:
-                    raise unknown_price(name)
-                usd = found
-            sizes.append(Amount(amounts.tokens, usd))
+            sizes.append(request_size(amounts, model if isinstance(model, str) else "", pricing))
     return sizes
+
+
+def request_size(amounts: Amounts, model: str, pricing: Pricing | None) -> Amount:
+    """Return what a request may use, with its price if there is ``pricing``. Raises ``ConfigurationError`` for an unknown price."""
+    if pricing is None:
+        return Amount(amounts.tokens)
+    is_recording = bool(amounts.audio_seconds) and not amounts.tokens
+    usd = (
+        pricing.price_audio(model, amounts.audio_seconds)
+        if is_recording
+        else pricing.price(model, round(amounts.input_tokens), round(amounts.output_tokens))
+    )
+    if usd is None:
+        raise unknown_price(model)
+    return Amount(amounts.tokens, usd)
 
 
 def _catch_up(context: StepContext, workload: Workload, pricing: Pricing | None) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit.budget import Budget
+from batchkit.budget import NO_BUDGET, Budget
 from batchkit.errors import SpoolError, StateConflict, UsageError, WorkloadConflict
 from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
@@ -117,7 +117,7 @@ class SplitDefaults:
     def budget(self, options: SplitOptions) -> Budget:
         """Return the limits of a new workload; none for one that shares the budget of another."""
         if options.budget_of is not None:
-            return Budget(None, None)
+            return NO_BUDGET
         return Budget(
             self.max_cost if options.max_cost is None else options.max_cost,
             self.max_total_tokens if options.max_total_tokens is None else options.max_total_tokens,

@@ -137,9 +137,7 @@ def unestimated(connection: Connection, workload: Workload, *, in_usd: bool) -> 
     """Read the shards of a budget that were sent without an estimate (``in_usd``) and are not merged, by id."""
     column = shards.c.estimated_usd if in_usd else shards.c.estimated_tokens
     query = (
-        select(*COLUMNS)
-        .where(_OF_BUDGET, _IS_OPEN, column.is_(None), shards.c.path.is_not(None))
-        .order_by(shards.c.id)
+        select(*COLUMNS).where(_OF_BUDGET, _IS_OPEN, column.is_(None), shards.c.path.is_not(None)).order_by(shards.c.id)
     )
     return [read_row(row) for row in connection.execute(query, {"holder": holder_of(workload)})]
 

@@ -55,7 +55,12 @@ def test_the_decisions(found, sizes, verdict, fits):
 
 @pytest.mark.parametrize(
     ("spent", "sizes", "verdict"),
-    [(0, (400, 600), Verdict.SEND), (0, (400, 601), Verdict.CUT), (401, (600,), Verdict.HOLD), (0, (1_001,), Verdict.REFUSE)],
+    [
+        (0, (400, 600), Verdict.SEND),
+        (0, (400, 601), Verdict.CUT),
+        (401, (600,), Verdict.HOLD),
+        (0, (1_001,), Verdict.REFUSE),
+    ],
 )
 def test_tokens_are_limited_in_the_same_way(spent, sizes, verdict):
     """A budget in tokens needs no price."""

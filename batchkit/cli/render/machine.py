@@ -89,6 +89,8 @@ def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[s
         "shard_lines": plan.shard_lines,
         "window": plan.window,
         "lane": plan.lane.value,
+        "max_cost_usd": plan.budget.max_cost_usd,
+        "max_total_tokens": plan.budget.max_total_tokens,
         "shards": [{"endpoint": endpoint, "lines": lines, "bytes": size} for endpoint, lines, size in plan.shards],
         "endpoints": plan.endpoints,
         "models": plan.models,

@@ -12,6 +12,7 @@ from batchkit.cli.render import display, exits
 from batchkit.engine import situation
 from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardState
+from batchkit.reports.costs import cost_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -248,6 +249,8 @@ def _facts(progress: Progress) -> Iterator[Text]:
     facts = []
     if usage.total_tokens:
         facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
+    if cost := cost_text(progress):
+        facts.append(cost)
     if progress.expired_attempts:
         facts.append(situation.expired_text(progress))
     if progress.doubts:
