@@ -1,36 +1,24 @@
-"""The budget that a call names: checked before anything is sent, and added to the options of its workload."""
+"""The budget that a call names, checked before anything is sent."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchkit import formatting
 from batchkit.api.listed_models import model_check
+from batchkit.engine.budget_texts import limits_text
 from batchkit.engine.composition import split_defaults
 from batchkit.models import Lane, LaneChoice
 from batchkit.provider.pricing import check_prices, pricing_of
 from batchkit.steps.budgeting import request_size, too_small
-from batchkit.steps.split import SplitOptions, check_budget
+from batchkit.steps.split import check_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from batchkit.engine.observer import Observer
     from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
     from batchkit.steps.split_plan import SplitPlan
-
-
-def with_budget(
-    options: SplitOptions | None, *, max_cost: float | None = None, max_total_tokens: int | None = None
-) -> SplitOptions:
-    """Return options with a budget; what is None stays what they say."""
-    found = options or SplitOptions()
-    return replace(
-        found,
-        max_cost=found.max_cost if max_cost is None else max_cost,
-        max_total_tokens=found.max_total_tokens if max_total_tokens is None else max_total_tokens,
-    )
 
 
 def check_plan(plan: SplitPlan, provider: str) -> None:
@@ -45,14 +33,10 @@ def check_plan(plan: SplitPlan, provider: str) -> None:
 
 def note_budget(settings: Settings, options: SplitOptions, observer: Observer) -> None:
     """Tell what the budget of a new workload promises; nothing without one."""
-    budget = split_defaults(settings).budget(options)
-    limits = [
-        *([] if budget.max_cost_usd is None else [formatting.usd(budget.max_cost_usd)]),
-        *([] if budget.max_total_tokens is None else [f"{budget.max_total_tokens:,} tokens"]),
-    ]
+    limits = limits_text(split_defaults(settings).budget(options))
     if limits:
         observer.note(
-            f"budget {' and '.join(limits)}: nothing is sent whose estimate does not fit beside what is spent and in flight; it is"
+            f"budget {limits}: nothing is sent whose estimate does not fit beside what is spent and in flight; it is"
             " exceeded at most by what is in flight, if that costs more than its estimate"
         )
 

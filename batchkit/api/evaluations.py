@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit.api.budgets import new_workload_check, with_budget
+from batchkit.api.budgets import new_workload_check
 from batchkit.api.looking_back import scored_table
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, open_runner
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.results import EvaluationSummary, ScoredRow
-    from batchkit.evaluation.suite import Suite
     from batchkit.evaluation.suite_file import SuiteFile
     from batchkit.settings import Settings
     from batchkit.store.evaluations import Evaluation
@@ -127,7 +126,7 @@ def evaluate(
         against=against,
         page=None if report is None else Path(report),
         part=PartOfRows(limit, subset, subset_seed),
-        options=with_budget(options, max_cost=max_cost, max_total_tokens=max_total_tokens),
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
         settings=settings,
         mode=mode,
     )
@@ -155,7 +154,7 @@ def evaluate_suite(
         check_file(page, inputs=[suite], makes_folder=True)
         check_page(page)
     with open_runner(settings, mode) as runner:
-        options = suite_options(file.suite, options)
+        options = file.suite.with_budget(options)
         check = new_workload_check(runner.settings, options, mode.observer)
         evaluation = runs.begin(runner, file, name=run, against=against, is_partial=part.is_partial, check_models=check)
         if evaluation.finished_at is not None:
@@ -197,16 +196,6 @@ def _drive_workloads(
             return progress
         workload = runs.next_workload(runner, evaluation, options=options)
     return None
-
-
-def suite_options(suite: Suite, options: SplitOptions | None) -> SplitOptions:
-    """Return options with the budget of a suite, where they have none of their own."""
-    found = options or SplitOptions()
-    return with_budget(
-        found,
-        max_cost=suite.max_cost if found.max_cost is None else None,
-        max_total_tokens=suite.max_total_tokens if found.max_total_tokens is None else None,
-    )
 
 
 def _fallen_rows(runner: Runner, found: EvaluationSummary) -> tuple[ScoredRow, ...]:

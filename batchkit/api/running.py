@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from batchkit import formatting
 from batchkit.api import existing, several
-from batchkit.api.budgets import check_plan, new_workload_check, note_budget, with_budget
+from batchkit.api.budgets import check_plan, new_workload_check, note_budget
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
 from batchkit.api.outcomes import RunReport, SeveralReport
@@ -74,7 +74,7 @@ def run(
         name=name,
         output=output,
         raw_csv=raw_csv,
-        options=with_budget(options, max_cost=max_cost, max_total_tokens=max_total_tokens),
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
         settings=settings,
         mode=mode,
     ).progress
@@ -98,7 +98,7 @@ def submit(
         name=name,
         output=output,
         raw_csv=raw_csv,
-        options=with_budget(options, max_cost=max_cost, max_total_tokens=max_total_tokens),
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
         until=DriveUntil.SUBMITTED,
         settings=settings,
         mode=RunMode(observer=observer),
@@ -121,7 +121,7 @@ def watch(
     Raises ``UnknownWorkload``, and ``SplitUnfinished`` while its input is not split whole.
     """
     mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
-    options = with_budget(None, max_cost=max_cost, max_total_tokens=max_total_tokens)
+    options = SplitOptions(max_cost=max_cost, max_total_tokens=max_total_tokens)
     return watch_workload(name, settings, mode, options).progress
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from batchkit.api.budgets import new_workload_check, with_budget
+from batchkit.api.budgets import new_workload_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
@@ -15,6 +15,7 @@ from batchkit.api.table_question import ExampleSource, TableQuestion
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
+from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.settings import Settings
-    from batchkit.steps.split import SplitOptions
 
 
 def annotate(
@@ -89,7 +89,7 @@ def annotate(
         if examples is None
         else ExampleSource(str(examples), examples_count, examples_seed, is_nearest=examples_nearest),
         raw_csv=raw_csv,
-        options=with_budget(options, max_cost=max_cost, max_total_tokens=max_total_tokens),
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
     )
     return _ask(question, settings, timeout_seconds, observer)
 
@@ -127,7 +127,7 @@ def transcribe(
         name=name,
         output=_text(output),
         raw_csv=raw_csv,
-        options=with_budget(options, max_cost=max_cost, max_total_tokens=max_total_tokens),
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
     )
     return _ask(question, settings, timeout_seconds, observer)
 
@@ -167,7 +167,7 @@ def moderate(
         output=_text(output),
         raw_csv=raw_csv,
         only=only,
-        options=with_budget(options, max_cost=max_cost, max_total_tokens=max_total_tokens),
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
     )
     return _ask(question, settings, timeout_seconds, observer)
 

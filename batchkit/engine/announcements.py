@@ -28,7 +28,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from batchkit.engine import situation
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.progress import read_progress
 from batchkit.errors import AccountRefused, BatchkitError, ProviderError, RowsHeld, StoreUnavailable
 from batchkit.files import jsonl
@@ -135,7 +135,7 @@ class Announcer:
             with self._store.write() as connection:
                 if notifications.exists(connection, event_id):
                     return
-                reason = situation.budget_text(progress)
+                reason = budget_text(progress)
                 report = _report(
                     event_id,
                     "budget",

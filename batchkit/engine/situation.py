@@ -38,6 +38,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.progress import UNSENT_STATES, WorkloadState
 from batchkit.models import Lane, ShardState
 from batchkit.owners import described
@@ -182,25 +183,6 @@ def doubt_text(progress: Progress) -> str:
     was = "was" if progress.doubts == 1 else "were"
     again = "may have been paid for twice" if progress.workload.policy.resends_doubts else "may have been paid for"
     return f"{calls} {was} in flight when a command stopped, or got no answer in time: they {again}{tokens}"
-
-
-def budget_text(progress: Progress) -> str:
-    """Return what the budget stops or holds back, what is spent and in flight, and what to raise; empty where it has room."""
-    state = progress.budget
-    if state is None or not progress.is_held_by_budget:
-        return ""
-    budget, ledger = state.budget, state.ledger
-    counts = formatting.counted(progress.not_sent + progress.counts.pending, "request")
-    is_of_tokens = budget.max_total_tokens is not None and state.lacks_tokens
-    spent, in_flight = (
-        (f"{ledger.spent.tokens:,.0f} tokens", f"{ledger.expected.tokens:,.0f}")
-        if is_of_tokens
-        else (formatting.usd(ledger.spent.usd), formatting.usd(ledger.expected.usd))
-    )
-    option = "--max-total-tokens" if is_of_tokens else "--max-cost"
-    wait = "waits" if progress.not_sent + progress.counts.pending == 1 else "wait"
-    what = "stopped" if progress.state is WorkloadState.STOPPED_BY_BUDGET else "held back"
-    return f"{what} by the budget: {spent} spent, {in_flight} in flight; {counts} {wait}; raise {option} to continue"
 
 
 def reuse_text(total: int, reused: int, repeated: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.engine import situation
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 
@@ -28,7 +28,7 @@ def of_end(until: DriveUntil, progress: Progress) -> str:
     """Return why a drive without an error ended."""
     if progress.is_finished:
         return "finished"
-    return situation.budget_text(progress) or _ENDED_EARLY[until]
+    return budget_text(progress) or _ENDED_EARLY[until]
 
 
 def of_error(error: BaseException | None) -> str:

@@ -29,6 +29,7 @@ from batchkit.evaluation.suite_dataset import DATASET, Dataset, as_tuple
 from batchkit.evaluation.suite_examples import Examples, as_examples
 from batchkit.evaluation.suite_parts import PromptMessages, PromptText, SuiteAnswers
 from batchkit.files import jsonl
+from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -181,6 +182,10 @@ class Suite(_SuitePart):
     def judges(self) -> tuple[Judge, ...]:
         """The scorers that call a model."""
         return tuple(scorer for scorer in self.scorers if isinstance(scorer, Judge))
+
+    def with_budget(self, options: SplitOptions | None) -> SplitOptions:
+        """Return options with the suite's budget, where they have none of their own."""
+        return (options or SplitOptions()).or_budget(self.max_cost, self.max_total_tokens)
 
     def version(self) -> str:
         """Return a SHA-256 in hex of the questions and the scorers; it does not depend on the file's folder.

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
+from batchkit.engine.budget_texts import limits_text
 from batchkit.provider.pricing import pricing_of
 
 if TYPE_CHECKING:
@@ -84,13 +85,9 @@ def cost_text(progress: Progress) -> str:
                 if amount
             ]
     if budget is not None:
-        limits = []
-        if budget.budget.max_cost_usd is not None:
-            limits.append(formatting.usd(budget.budget.max_cost_usd))
-        if budget.budget.max_total_tokens is not None:
-            used = f"{budget.ledger.spent.tokens:,.0f} of "
-            limits.append(f"{used}{budget.budget.max_total_tokens:,} tokens")
-        parts.append(f"budget {' and '.join(limits)}")
+        limits = limits_text(budget.budget)
+        used = "" if budget.budget.max_total_tokens is None else f" ({budget.ledger.spent.tokens:,.0f} tokens used)"
+        parts.append(f"budget {limits}{used}")
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit import formatting
 from batchkit.engine import situation
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.progress import WorkloadState
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def headline(progress: Progress) -> Headline:
         return Headline(
             "stopped by the budget",
             "open",
-            f"{situation.answered_line(progress)}; {situation.budget_text(progress)}.",
+            f"{situation.answered_line(progress)}; {budget_text(progress)}.",
             "Exit code 6: stopped by the budget. The command that began it resumes with a larger one, and so does this:",
             f"batchkit watch {name} --max-cost USD",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batchkit.budget import NO_BUDGET, Budget
@@ -72,6 +72,22 @@ class SplitOptions:
     max_cost: float | None = None
     max_total_tokens: int | None = None
     budget_of: WorkloadId | None = None
+
+    def with_budget(self, max_cost: float | None, max_total_tokens: int | None) -> SplitOptions:
+        """Return the options with this budget; what is None stays as it is."""
+        return replace(
+            self,
+            max_cost=self.max_cost if max_cost is None else max_cost,
+            max_total_tokens=self.max_total_tokens if max_total_tokens is None else max_total_tokens,
+        )
+
+    def or_budget(self, max_cost: float | None, max_total_tokens: int | None) -> SplitOptions:
+        """Return the options with this budget where they have none."""
+        return replace(
+            self,
+            max_cost=max_cost if self.max_cost is None else self.max_cost,
+            max_total_tokens=max_total_tokens if self.max_total_tokens is None else self.max_total_tokens,
+        )
 
     def lane_of(self, requests: Callable[[], int], *, default: LaneChoice, default_small: int) -> Lane:
         """Return the lane of so many requests; they are only counted when their number decides."""

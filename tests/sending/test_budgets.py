@@ -179,7 +179,7 @@ def test_killed_at_any_point_nothing_is_reserved_twice_or_for_ever(start_command
 
 def test_what_expires_is_released_and_reserved_again(start_command):
     """Requests that expired cost nothing, and are sent again within the same budget."""
-    command = start_command([ExpireLines(share=0.5, times=20)])
+    command = start_command([ExpireLines(count=4, attempts=1)])
     names = write_input(command, 40)
     words = run_words("batch", "--max-total-tokens", "100000")
     ended = command.run(*words)
