@@ -241,6 +241,8 @@ def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[t
                 yield f"{backend.name}: {scenario.name}, two deaths", partial(_pairs, scenario, backend, sizes)
                 beside = f"{backend.name}: {scenario.name}, drives beside the split"
                 yield beside, partial(_drives_beside, scenario, backend, sizes)
+        for scenario in scenarios.BUDGETS:
+            yield f"{backend.name}: {scenario.name}", partial(_each_point, scenario, backend, sizes)
         yield f"{backend.name}: {scenarios.REUSE.name}", partial(_each_later_point, scenarios.REUSE, backend, sizes)
         adoption, *elsewhere = scenarios.ADOPTIONS
         yield f"{backend.name}: {adoption.name}", partial(_each_point, adoption, backend, sizes)

@@ -193,6 +193,26 @@ def _bought_at_most_what_is_told(violations: Violations, harness: ProofHarness) 
     violations.bought_twice += max(harness.ledger().synchronous.bought_twice - told, 0)
 
 
+def check_budget(violations: Violations, harness: ProofHarness, max_tokens: int) -> None:
+    """Check that a command that its budget stopped has spent no more, and left nothing in flight."""
+    with harness.database() as store:
+        if store is None:
+            violations.add(5, "there is no database")
+            return
+        with store.read() as connection:
+            query = (
+                "SELECT coalesce(sum(spent_tokens), 0), count(CASE WHEN state NOT IN ('planned', 'merged', 'withdrawn') THEN 1 END)"
+                " FROM shards"
+            )
+            spent, left = connection.exec_driver_sql(query).one()
+            query = "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) FROM results"
+            used = connection.exec_driver_sql(query).scalar_one()
+    if max(spent, used) > max_tokens:
+        violations.add(4, f"{spent} tokens were spent, {used} by answers, of a budget of {max_tokens}")
+    if left:
+        violations.add(5, f"the budget stopped the command while {left} shards were in flight")
+
+
 def _all_is_done(violations: Violations, harness: ProofHarness) -> None:
     with harness.database() as store:
         if store is None:

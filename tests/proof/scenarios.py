@@ -35,16 +35,18 @@ _BATCHES = "BATCHES"
 class Command:
     """The arguments of a command, and the exit codes that it may have if nothing kills it. One that does not ``buy`` creates no batch.
 
-    The argument ``BATCHES`` stands for the ids of the batches that are adopted.
+    The argument ``BATCHES`` stands for the ids of the batches that are adopted. ``max_tokens`` is the budget that must hold when it has
+    ended.
     """
 
     arguments: tuple[str, ...]
     codes: frozenset[int]
     buys: bool = True
+    max_tokens: int | None = None
 
 
-def _command(arguments: str, *codes: int, buys: bool = True) -> Command:
-    return Command(tuple(arguments.split()), frozenset(codes), buys)
+def _command(arguments: str, *codes: int, buys: bool = True, max_tokens: int | None = None) -> Command:
+    return Command(tuple(arguments.split()), frozenset(codes), buys, max_tokens)
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,28 @@ SYNC = replace(
     executions=None,
     is_sync=True,
 )
+
+_BUDGET = 220  # of 10 requests that may use about 37 tokens each
+
+
+def _under_a_budget(scenario: ProofScenario, lane: str) -> ProofScenario:
+    run = f"run {_INPUT} --name w --lane {lane} --no-prefect --shard-lines 4 --max-expiries 50 --output {OUTPUT}"
+    return replace(
+        scenario,
+        name=f"run with a budget, then with a larger one, {lane}",
+        commands=(
+            _command(f"{run} --max-total-tokens {_BUDGET}", 6, max_tokens=_BUDGET),
+            _command(f"{run} --max-total-tokens 100000", *((0,) if scenario.is_sync else (3,))),
+        ),
+        requests=tuple(
+            chat_line(f"row-{number}", f"Question {number}: naïve \u2028 日本語", max_completion_tokens=20)
+            for number in range(10)
+        ),
+    )
+
+
+#: Stopped by the budget, whatever dies, and resumed with a larger one.
+BUDGETS = (_under_a_budget(RUN, "batch"), _under_a_budget(SYNC, "sync"))
 
 #: A list in pages after an id, an object of errors, and one model for each file.
 ON_OPENAI = on("openai")
