@@ -162,6 +162,14 @@ class Settings(BaseSettings):
         default=30, description="How long an interrupted command waits for calls of the sync lane that are on the way."
     )
 
+    max_cost: PositiveFloat | None = Field(
+        default=None, description="What a new workload may cost, in USD; by default there is no limit."
+    )
+    max_total_tokens: PositiveInt | None = Field(
+        default=None,
+        description="What a new workload may use, in tokens of prompts and answers; by default there is no limit.",
+    )
+
     poll_interval_seconds: PositiveFloat = Field(default=15, description="First wait between two status calls.")
     max_poll_interval_seconds: PositiveFloat = Field(default=300, description="Longest wait between two status calls.")
     lease_seconds: PositiveFloat = Field(default=60, description="How long a silent runner keeps what it has taken.")

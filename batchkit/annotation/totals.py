@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.annotation.columns import ANSWER, value_columns
 from batchkit.annotation.people import GoldMeasure, gold_columns
-from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.annotation.votes import label_properties
@@ -18,6 +17,7 @@ from batchkit.annotation.workload_from_table import snapshot_path
 from batchkit.datasets import Snapshot
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
+from batchkit.provider.pricing import pricing_of
 from batchkit.store import attempts
 
 if TYPE_CHECKING:

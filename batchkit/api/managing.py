@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
+    from batchkit.steps.split import SplitOptions
 
 
 def cancel(
@@ -78,9 +79,13 @@ class Reopened(NamedTuple):
     unsendable: int
 
 
-def reopen_workload(name: str, settings: Settings | None, mode: RunMode, *, failed: bool) -> Reopened:
-    """Do what ``resubmit`` does."""
+def reopen_workload(
+    name: str, settings: Settings | None, mode: RunMode, *, failed: bool, options: SplitOptions | None = None
+) -> Reopened:
+    """Do what ``resubmit`` does; ``options`` may name another budget."""
     with open_existing(settings, mode) as runner:
+        if options is not None:
+            runner.change_budget(runner.find(name), options)
         count = runner.reopen(name, failed=failed)
         workload = runner.find(name)
         return Reopened(count, runner.progress(workload.id), runner.unsendable(workload.id))

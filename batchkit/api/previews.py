@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.api import existing
-from batchkit.api.listed_models import model_check
+from batchkit.api.budgets import new_workload_check, note_budget
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.queries import changed_rows, check_not_queried
 from batchkit.engine.composition import lane_of
@@ -73,7 +73,8 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 advance=advance,
             )
     if workload is None or workload.request_count is None:
-        model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
+        new_workload_check(found, question.split_options, mode.observer, is_dry_run=True)(question.recipe.models)
+        note_budget(found, question.split_options, mode.observer)
     else:
         mode.observer.note(f"the workload {workload.name!r} exists: the same command without --dry-run resumes it")
     return shown

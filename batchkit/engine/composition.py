@@ -117,6 +117,8 @@ def split_defaults(settings: Settings) -> SplitDefaults:
         dialect=dialect,
         lane=settings.lane,
         small=settings.small,
+        max_cost=settings.max_cost,
+        max_total_tokens=settings.max_total_tokens,
     )
 
 

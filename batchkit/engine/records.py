@@ -98,6 +98,10 @@ class WorkloadRecords:
         """Store the retry policies that ``options`` name, for a workload that is split already."""
         return split.change_policies(self.store, workload, options)
 
+    def change_budget(self, workload: Workload, options: SplitOptions) -> None:
+        """Store the budget that ``options`` name, as ``change_policies``."""
+        split.change_budget(self.store, workload, options)
+
     def request_cancel(self, name: str) -> Workload:
         """Record that the user cancels a workload; the next pass acts on it.
 

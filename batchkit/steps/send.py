@@ -16,6 +16,7 @@ from batchkit.models import ShardState
 from batchkit.sending.journal import IN_DOUBT_CODE, Journal, copy_answers, error_line
 from batchkit.sending.lane_shard import LaneShard
 from batchkit.steps.answer_files import answers_path
+from batchkit.steps.budgeting import reserve
 from batchkit.steps.context import StepReport
 from batchkit.store import requests, shard_leases, shards, workloads
 
@@ -64,6 +65,12 @@ def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Shar
 
 
 def _begin(context: StepContext, lane: SyncLane, workload: Workload, shard: Shard, valid_until: float) -> StepReport:
+    try:
+        held = reserve(context, workload, shard)
+    except StateConflict:
+        return StepReport({"taken over": 1})
+    if held is not None:
+        return held
     # The journal is there before the state says so: without it the shard was begun on another machine.
     journal = Journal(journal_path(context, workload, shard.key))
     try:

@@ -7,7 +7,9 @@ from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 from batchkit import preflight
+from batchkit.budget import NO_BUDGET, Budget
 from batchkit.models import Destination, Lane
+from batchkit.sending.estimate import RECORDING_SECONDS, estimate
 from batchkit.sharding import is_full
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.split import shard_lines_of
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from batchkit.sending.reservations import Amounts
     from batchkit.steps.input_check import CheckedLine
     from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitDefaults, SplitOptions
@@ -29,7 +32,7 @@ class SplitPlan:
 
     ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
     that the requests set themselves. ``reused`` and ``repeated`` of the ``requests`` would not be sent (see ``PlannedReuse``); the
-    other figures are without them.
+    other figures are without them. ``budget`` is that of the workload, ``first`` what the first request to ``first_model`` may use.
     """
 
     requests: int
@@ -47,6 +50,9 @@ class SplitPlan:
     repeated: int = 0
     shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
     lane: Lane = Lane.BATCH
+    budget: Budget = NO_BUDGET
+    first: Amounts | None = None
+    first_model: str = ""
 
 
 def plan(
@@ -67,6 +73,8 @@ def plan(
     endpoints: dict[str, int] = {}
     warnings: dict[str, int] = {}
     shares: dict[str, preflight.ModelShare] = {}
+    first: Amounts | None = None
+    first_model = ""
     size = 0
     for line in check.lines() if reuse is None else _sent(check.lines(), reuse):
         destination = Destination(line.endpoint, line.model if has_one_model else None)
@@ -83,6 +91,8 @@ def plan(
             warnings[warning] = warnings.get(warning, 0) + 1
         estimate = preflight.estimate_tokens(line.record)
         size += next_bytes
+        if first is None:
+            first, first_model = _amounts(line), line.model
         shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
     cuts.extend((destination.endpoint, *size_so_far) for destination, size_so_far in open_cuts.items())
     return SplitPlan(
@@ -101,7 +111,14 @@ def plan(
         reused=0 if reuse is None else reuse.reused,
         repeated=0 if reuse is None else reuse.repeated,
         shares=shares,
+        budget=defaults.budget(options),
+        first=first,
+        first_model=first_model,
     )
+
+
+def _amounts(line: CheckedLine) -> Amounts:
+    return estimate(line.record["body"], line.endpoint, audio_seconds=RECORDING_SECONDS)
 
 
 def _sent(lines: Iterator[CheckedLine], reuse: PlannedReuse) -> Iterator[CheckedLine]:

@@ -167,7 +167,9 @@ def move_to_lane(connection: Connection, workload_id: WorkloadId, lane: Lane) ->
     planned = update(shards).where(
         shards.c.workload_id == workload_id, shards.c.state == ShardState.PLANNED.value, shards.c.lane != lane.value
     )
-    moved = planned.values(lane=lane.value, not_before=0, refusals=0).returning(shards.c.line_count)
+    # What is reserved was at the prices of the other lane.
+    unreserved = {"estimated_tokens": None, "estimated_usd": None}
+    moved = planned.values(lane=lane.value, not_before=0, refusals=0, **unreserved).returning(shards.c.line_count)
     return sum(connection.scalars(moved))
 
 

@@ -81,6 +81,9 @@ def _workload(row: Any) -> Workload:
         lane=Lane(row.lane),
         is_lane_auto=row.is_lane_auto,
         tiers=row.tiers,
+        max_cost_usd=row.max_cost_usd,
+        max_total_tokens=row.max_total_tokens,
+        budget_of=None if row.budget_of is None else WorkloadId(row.budget_of),
     )
 
 
@@ -105,6 +108,9 @@ def add(
     lane: Lane = Lane.BATCH,
     is_lane_auto: bool = False,
     tiers: str | None = None,
+    max_cost_usd: float | None = None,
+    max_total_tokens: int | None = None,
+    budget_of: WorkloadId | None = None,
 ) -> bool:
     """Insert a workload unless the name is taken; return whether it was inserted. One that ``is_adopted`` holds."""
     values = {
@@ -129,6 +135,9 @@ def add(
         "is_lane_auto": is_lane_auto,
         "tiers": tiers,
         "resends_doubts": policy.resends_doubts,
+        "max_cost_usd": max_cost_usd,
+        "max_total_tokens": max_total_tokens,
+        "budget_of": budget_of,
     }
     try:
         with connection.begin_nested():

@@ -121,6 +121,8 @@ def transcribe(
         timestamps=parsing.listed(timestamps),
         temperature=temperature,
         tries=tries,
+        max_cost=cut.max_cost,
+        max_total_tokens=cut.max_total_tokens,
     )
     asked.require("audio", "--audio")
     arguments = asked.of_requests
