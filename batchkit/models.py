@@ -334,6 +334,15 @@ class RetryPolicy:
     resends_doubts: bool = True
 
 
+class OnLate(StrEnum):
+    """What becomes of a workload that is not finished at its deadline."""
+
+    #: It goes on.
+    FINISH = "finish"
+    #: Nothing more of it is sent.
+    STOP = "stop"
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A row of ``workloads``. Times are Unix seconds, sizes bytes.
@@ -348,7 +357,9 @@ class Workload:
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     ``adopted_at`` is when its batches were adopted. While it ``holds``, nothing of it is sent again: a request without an answer fails.
     New shards of it are of the ``lane``, which the user chose unless ``is_lane_auto``; ``tiers`` are the service tiers of its calls on the sync lane, the first choice first, with
-    commas.
+    commas. ``deadline`` is when it is to be finished, None without one; one that ``stops_late`` sends nothing more from then on.
+    ``sync_rate`` is how many requests per second the sync lane is expected to answer, None when nothing is known of it, and
+    ``drain_since`` when its requests began to leave their batches for the sync lane, so that the deadline is kept.
     """
 
     id: WorkloadId
@@ -382,6 +393,14 @@ class Workload:
     lane: Lane = Lane.BATCH
     is_lane_auto: bool = False
     tiers: str | None = None
+    deadline: float | None = None
+    stops_late: bool = False
+    sync_rate: float | None = None
+    drain_since: float | None = None
+
+    def is_stopped_late(self, now: float) -> bool:
+        """Return whether nothing more of it may be sent, because its deadline has passed."""
+        return self.stops_late and self.deadline is not None and now >= self.deadline
 
     @property
     def lane_choice(self) -> LaneChoice:

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.listed_models import model_check
 from batchkit.api.looking_back import scored_table
 from batchkit.api.modes import RunMode
@@ -183,7 +184,14 @@ def _drive_workloads(
     from batchkit.evaluation import runs  # noqa: PLC0415 - an extra
 
     with counting(mode.observer, "rendering the rows") as advance:
-        workload = runs.next_workload(runner, evaluation, options=options, advance=advance, note=mode.observer.note)
+        workload = runs.next_workload(
+            runner,
+            evaluation,
+            options=options,
+            advance=advance,
+            note=mode.observer.note,
+            planned=told_deadline(runner.settings, mode.observer),
+        )
     while workload is not None:
         progress = drive_from(runner, runner.progress(workload.id), until, mode)
         if not progress.is_finished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
@@ -307,6 +308,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             advance=counts.enter_context(counting(observer, "rendering the rows")),
             checked=advance_checked,
             waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),
+            planned=told_deadline(runner.settings, observer),
         )
 
 

@@ -81,6 +81,10 @@ def _workload(row: Any) -> Workload:
         lane=Lane(row.lane),
         is_lane_auto=row.is_lane_auto,
         tiers=row.tiers,
+        deadline=row.deadline,
+        stops_late=row.stops_late,
+        sync_rate=row.sync_rate,
+        drain_since=row.drain_since,
     )
 
 
@@ -105,6 +109,9 @@ def add(
     lane: Lane = Lane.BATCH,
     is_lane_auto: bool = False,
     tiers: str | None = None,
+    deadline: float | None = None,
+    stops_late: bool = False,
+    sync_rate: float | None = None,
 ) -> bool:
     """Insert a workload unless the name is taken; return whether it was inserted. One that ``is_adopted`` holds."""
     values = {
@@ -129,6 +136,9 @@ def add(
         "is_lane_auto": is_lane_auto,
         "tiers": tiers,
         "resends_doubts": policy.resends_doubts,
+        "deadline": deadline,
+        "stops_late": stops_late,
+        "sync_rate": sync_rate,
     }
     try:
         with connection.begin_nested():
