@@ -337,7 +337,7 @@ class RetryPolicy:
 class OnLate(StrEnum):
     """What becomes of a workload that is not finished at its deadline."""
 
-    #: It goes on.
+    #: It continues.
     FINISH = "finish"
     #: Nothing more of it is sent.
     STOP = "stop"

@@ -176,8 +176,8 @@ def standing(
         cutoff=terms.cutoff(missing, now) if in_batches and is_open else None,
         expected_at=None if drain is None or ended_at is not None else now + drain,
         ended_at=ended_at,
-        in_time={lane: counts[0] for lane, counts in answers.items()},
-        late={lane: counts[1] for lane, counts in answers.items()},
+        in_time={lane: counts[0] for lane, counts in answers.items() if counts[0]},
+        late={lane: counts[1] for lane, counts in answers.items() if counts[1]},
     )
 
 

@@ -82,8 +82,8 @@ def _expected(found: Standing, now: float) -> str:
 
 def lanes_text(found: Standing) -> str:
     """Return how many answers came in time, by lane, and how many came late; empty before the first one."""
-    in_time = [f"{count:,} {_LANES[lane]}" for lane, count in found.in_time.items() if count]
-    late = [f"{count:,} {_LANES[lane]}" for lane, count in found.late.items() if count]
+    in_time = [f"{count:,} {_LANES[lane]}" for lane, count in found.in_time.items()]
+    late = [f"{count:,} {_LANES[lane]}" for lane, count in found.late.items()]
     parts = [f"in time: {', '.join(in_time)}"] if in_time else []
     return "; ".join([*parts, *([f"late: {', '.join(late)}"] if late else [])])
 

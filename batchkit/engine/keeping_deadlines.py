@@ -68,7 +68,7 @@ class DeadlineKeeper:
         return terms.window(self._context.provider.dialect.windows, progress.missing, self._context.clock())
 
     def keep(self, workload_id: WorkloadId) -> StepReport:
-        """Do what the deadline of a workload asks for now, if it has one: nothing, or begin or go on to leave the batches.
+        """Do what the deadline of a workload asks for now, if it has one: nothing, or leave the batches.
 
         Reports ``DeadlineMissed`` as the error that ends the command once a late workload that stops has nothing under way.
         """
@@ -118,7 +118,7 @@ class DeadlineKeeper:
         return report
 
     def _late(self, workload: Workload, standing: _Standing) -> StepReport:
-        """Go on after the deadline, or stop: what is under way ends, and its answers are stored."""
+        """Continue after the deadline, or stop: what is under way ends, and its answers are stored."""
         if not workload.stops_late or workload.deadline is None:
             return StepReport({})
         standing.is_stopped = True
@@ -132,7 +132,7 @@ class DeadlineKeeper:
             {},
             refused=DeadlineMissed(
                 f"the deadline of {workload.name!r}, {at}, has passed: nothing more is sent, {left} have no answer here",
-                hint="the command that began it, with --late finish, goes on",
+                hint="the command that began it, with --late finish, continues it",
             ),
         )
 

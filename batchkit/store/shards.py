@@ -239,6 +239,16 @@ def answers_by_lane(connection: Connection, workload_id: WorkloadId, *, until: f
     return {Lane(lane): (int(before), int(after)) for lane, before, after in rows if before or after}
 
 
+def tokens_by_lane(connection: Connection, workload_id: WorkloadId) -> dict[Lane, int]:
+    """Sum the tokens of the merged answers of a workload, by the lane of their shards."""
+    query = (
+        select(shards.c.lane, func.sum(shards.c.prompt_tokens + shards.c.completion_tokens))
+        .where(shards.c.workload_id == workload_id)
+        .group_by(shards.c.lane)
+    )
+    return {Lane(lane): int(tokens) for lane, tokens in connection.execute(query)}
+
+
 class Resubmitted(NamedTuple):
     """Requests of shards that resubmit requests of earlier shards: those without a batch, and those that have or had one."""
 

@@ -278,7 +278,7 @@ Late = Annotated[
     typer.Option(
         "--late",
         metavar="finish|stop",
-        help="After the deadline: finish goes on, stop sends nothing more and ends with exit code 4 (default finish).",
+        help="After the deadline: finish continues, stop sends nothing more and ends with exit code 4 (default finish).",
         rich_help_panel=LANES,
         show_default=False,
     ),
