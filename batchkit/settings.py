@@ -183,6 +183,9 @@ class Settings(BaseSettings):
     resubmit_linger_seconds: float = Field(
         default=300, ge=0, description="How long a few returned requests wait for company before a small shard is cut."
     )
+    cancel_seconds: NonNegativeFloat = Field(
+        default=600, description="How long a cancelled batch may take to stop; a deadline leaves so much time for it."
+    )
     capacity_wait_seconds: PositiveFloat = Field(
         default=60, description="First wait after the provider refused for want of capacity; doubles each time."
     )

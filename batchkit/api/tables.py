@@ -6,6 +6,7 @@ from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit.api.budgets import new_workload_check
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
@@ -314,6 +315,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             advance=counts.enter_context(counting(observer, "rendering the rows")),
             checked=advance_checked,
             waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),
+            planned=told_deadline(runner.settings, observer),
         )
 
 

@@ -50,16 +50,16 @@ def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Shar
         held = shard_leases.held_until(connection, shard_ids, owner=context.owner)
         found = [shards.get(connection, shard_id) for shard_id in held]
     report = StepReport({})
+    is_ending = workload.cancel_requested_at is not None or workload.is_stopped_late(context.clock())
     for shard in found:
         if lane.holds(shard.id):
             lane.extend(shard.id, held[shard.id])
-        elif shard.state is ShardState.PLANNED and workload.cancel_requested_at is None:
+        elif shard.state is ShardState.PLANNED and not is_ending:
             report += _begin(context, lane, workload, shard, held[shard.id])
         elif shard.state is ShardState.SENDING:
             report += _conclude(context, workload, shard)
     mine = lane.of_workload(workload_id)
-    is_cancelled = workload.cancel_requested_at is not None
-    lane.halt([shard.id for shard in mine if is_cancelled or shard.id not in held])
+    lane.halt([shard.id for shard in mine if is_ending or shard.id not in held])
     lane.wait(workload_id, _WAIT_SECONDS, stopping=context.stopping)
     return report + _settle(context, lane, workload)
 

@@ -104,7 +104,7 @@ def plan(
         prompt_tokens=sum(share.prompt_tokens for share in shares.values()),
         completion_tokens=sum(share.completion_tokens for share in shares.values()),
         shard_lines=max_lines,
-        window=options.window or defaults.window,
+        window=defaults.window_of(options),
         lane=defaults.lane_of(paths, options),
         warnings=warnings,
         blank_lines=check.blank_count,

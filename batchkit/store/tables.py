@@ -86,6 +86,10 @@ workloads = Table(
     # What the next part of it may use that the budget had no room for; NULL when it had.
     Column("held_tokens", Float),
     Column("held_usd", Float),
+    Column("stops_late", Boolean, nullable=False, server_default=false()),
+    Column("deadline", Float),
+    Column("sync_rate", Float),
+    Column("drain_since", Float),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
