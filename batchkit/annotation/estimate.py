@@ -86,6 +86,9 @@ def estimate(
 
 
 def _of_model(model: str, share: ModelShare, earlier: Earlier | None, pricing: Pricing) -> ModelEstimate:
+    if share.characters:
+        usd = pricing.price_speech(model, share.characters)
+        return ModelEstimate(model, share.requests, 0, 0, 0, usd, usd)
     most_out = None if share.unlimited else share.completion_tokens
     least_out = 0
     if earlier is not None:

@@ -18,6 +18,7 @@ from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.annotation.reviewed import DecidedRows
 from batchkit.annotation.skipped import SkippedRow, SkippedRows
+from batchkit.annotation.spoken import placed
 from batchkit.annotation.workload_from_table import request_ids, snapshot_path
 from batchkit.answers.check import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
@@ -111,10 +112,12 @@ def write_output_table(
     wanted = columns.chooser(review_only=review_only, where=where)
     written = 0
     replaced = ReplacedHalves()
+    folder = Path(target).absolute().parent
     with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
         for batch, answers in _answered_batches(runner, workload, recipe, replaced):
             decisions = decided.following(len(batch)) if decided.count else ()
-            annotated = wanted(columns.with_answers(batch, answers, decided=decisions, review_only=review_only))
+            shown = answers if recipe.speech is None else placed(answers, runner.spool, folder)
+            annotated = wanted(columns.with_answers(batch, shown, decided=decisions, review_only=review_only))
             if len(annotated):
                 writer.write(annotated)
                 written += len(annotated)
@@ -225,6 +228,7 @@ class _AnswerReader:
         self._check = AnswerCheck(recipe.answer_rules({}))
         self._batch_ids = batch_ids
         self._is_audio = recipe.audio is not None
+        self._is_speech = recipe.speech is not None
         self._annotators = [
             (prompt.name, model, sample)
             for prompt in recipe.prompts
@@ -266,6 +270,9 @@ class _AnswerReader:
         if self._is_audio:
             seconds = value["duration"] if value is not None else None
             return None if seconds is None else self._pricing.price_audio(model, seconds)
+        if self._is_speech:
+            characters = None if value is None else value.get("characters")
+            return None if characters is None else self._pricing.price_speech(model, characters)
         if prompt_tokens is None or completion_tokens is None:
             return None
         return self._pricing.price(model, prompt_tokens, completion_tokens)

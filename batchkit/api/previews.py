@@ -12,7 +12,7 @@ from batchkit.api import existing
 from batchkit.api.listed_models import model_check
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.queries import changed_rows, check_not_queried
-from batchkit.engine.composition import lane_of
+from batchkit.engine.composition import lane_of, rules_of
 from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
 from batchkit.store import workloads
@@ -69,6 +69,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 folder=question.folder,
                 reuse=reuse,
                 lane_of=lane_of(found, question.split_options),
+                rules=rules_of(found, question.split_options),
                 earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
                 advance=advance,
             )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from batchkit.models import ReuseMode
+from batchkit.models import LaneChoice, ReuseMode
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
@@ -60,7 +60,14 @@ class TableQuestion:
     @property
     def split_options(self) -> SplitOptions:
         """The options of the split: questions about tables reuse answers unless the user says otherwise."""
-        return replace(self.options or SplitOptions(), default_reuse=ReuseMode.ON)
+        given = self.options or SplitOptions()
+        lane = LaneChoice.SYNC if given.lane is None and self.needs_single_calls else given.lane
+        return replace(given, default_reuse=ReuseMode.ON, lane=lane)
+
+    @property
+    def needs_single_calls(self) -> bool:
+        """Whether its requests are none that batches take: speech, and recordings that are files of this machine."""
+        return self.recipe.speech is not None or bool(self.recipe.audio_digest)
 
     @property
     def folder(self) -> Path | None:
@@ -118,6 +125,10 @@ class TableQuestion:
         if self.output is not None or not self.has_default_output:
             return self
         output = f"{self.name}.annotated.parquet"
+        if self.recipe.speech is not None:
+            from batchkit.annotation.spoken import table_in  # noqa: PLC0415 - an extra
+
+            output = table_in(f"{self.name}.speech")
         self.check_outputs(output)
         return replace(self, output=output)
 
