@@ -124,7 +124,7 @@ def earlier_workloads(connection: Connection, recipe: Recipe) -> tuple[dict[str,
 
 def _question(recipe: Recipe) -> Recipe:
     """Return the recipe without everything that concerns the table: recipes with the same questions are equal."""
-    return recipe.essence().model_copy(update={"table_digest": "", "limit": None, "key": None})
+    return recipe.essence().model_copy(update={"table_digest": "", "audio_digest": "", "limit": None, "key": None})
 
 
 def _means(connection: Connection, workload: Workload, asked: Recipe) -> dict[str, float]:

@@ -100,7 +100,9 @@ def transcription(
     tries: int = 3,
     **more: Any,
 ) -> Recipe:
-    """Return the recipe of a transcript, or with ``translate`` an English translation, of the audio addresses in ``column``.
+    """Return the recipe of a transcript, or with ``translate`` an English translation, of the audio that ``column`` names.
+
+    Its cells are addresses, or paths of files.
 
     Raises ``UsageError``.
     """

@@ -113,6 +113,7 @@ class TranscribeRecipe(_TableRecipe):
     translate: bool | None = None
     language: str | None = None
     prompt: str | None = None
+    allow_paths: bool | None = None
     timestamps: Annotated[tuple[Literal["segment", "word"], ...], BeforeValidator(_listed)] | None = None
     temperature: float | None = None
 

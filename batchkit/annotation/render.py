@@ -12,6 +12,7 @@ from batchkit.annotation.examples import chosen_for
 from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import ImageReader, InvalidImage, NoImage
+from batchkit.annotation.recording_files import RecordingFiles
 from batchkit.annotation.response_format import plan_response_format
 from batchkit.annotation.skipped import SkippedRow
 from batchkit.annotation.template import Template, Unrendered, unknown_column
@@ -183,6 +184,8 @@ class Renderer:
             for prompt in recipe.prompts
         ]
         files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths)
+        audio_files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths, what="a recording")
+        self._recording_files = RecordingFiles(audio_files, dialect.models.uploads)
         self._images = ImageReader(recipe.images, files=files, shrink=recipe.shrink_images, limits=dialect.models)
         self._requests = [self._bodies(prompt) for prompt in recipe.prompts]
         read = self._columns_read()
@@ -308,7 +311,7 @@ class Renderer:
 
     def _recordings(self, row: Mapping[str, Any], audio: Audio) -> list[dict[str, Any]]:
         prompt = None if self._audio_prompt is None else self._audio_prompt.render(row)
-        body = audio_body(audio, row[audio.column], prompt)
+        body = audio_body(audio, row[audio.column], prompt, self._recording_files)
         return [{"model": made["model"], **body} for prepared in self._requests for made, _ in prepared]
 
 

@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.annotation.output_columns import OutputColumns
+from batchkit.annotation.executed_tools import executed_tools
+from batchkit.annotation.output_columns import OutputColumns, tells_tools
 from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.request_answer import RequestAnswer
@@ -108,7 +109,13 @@ def write_output_table(
     recipe = _recipe_of(workload)
     snapshot = Snapshot.open(snapshot_path(runner, workload))
     decided = DecidedRows(runner, workload)
-    columns = OutputColumns(recipe, snapshot.schema, weighted, is_reviewed=decided.count > 0)
+    columns = OutputColumns(
+        recipe,
+        snapshot.schema,
+        weighted,
+        is_reviewed=decided.count > 0,
+        tells_tools=tells_tools(recipe, workload.provider),
+    )
     wanted = columns.chooser(review_only=review_only, where=where)
     written = 0
     replaced = ReplacedHalves()
@@ -165,7 +172,10 @@ def _answered_batches(
         closing(results.stream(connection, workload.id)) as stream,
     ):
         reader = _AnswerReader(
-            recipe, shards.batch_ids(connection, workload.id), pricing_of(workload.provider, workload.lane)
+            recipe,
+            shards.batch_ids(connection, workload.id),
+            pricing_of(workload.provider, workload.lane),
+            tells_tools=tells_tools(recipe, workload.provider),
         )
         spent = _SpentTokens(on_bad_answers)
         for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
@@ -223,8 +233,11 @@ class _SpentTokens:
 class _AnswerReader:
     """Reads the stored results of a recipe's requests."""
 
-    def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None], pricing: Pricing) -> None:
+    def __init__(
+        self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None], pricing: Pricing, *, tells_tools: bool
+    ) -> None:
         self._pricing = pricing
+        self._tells_tools = tells_tools
         self._check = AnswerCheck(recipe.answer_rules({}))
         self._batch_ids = batch_ids
         self._is_audio = recipe.audio is not None
@@ -264,6 +277,7 @@ class _AnswerReader:
             self._batch_ids.get(shard_id),
             shard_id,
             row.reused_from,
+            executed_tools(row.body) if self._tells_tools and value is not None else None,
         )
 
     def _cost(self, model: str, prompt_tokens: int | None, completion_tokens: int | None, value: Any) -> float | None:

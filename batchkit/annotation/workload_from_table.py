@@ -166,18 +166,24 @@ def check_tables(connection: Connection, *, output: str | Path | None, review: s
 
 
 def check_table_columns(
-    recipe: Recipe, table: Table, *, output: str | Path | None, review: str | Path | None, is_postgres: bool
+    recipe: Recipe,
+    table: Table,
+    *,
+    output: str | Path | None,
+    review: str | Path | None,
+    is_postgres: bool,
+    provider: str,
 ) -> None:
     """Raise ``UsageError`` if a target ``table:NAME`` cannot have the columns of the table with its answers.
 
     Rows are read only where it depends on them whether a row fits.
     """
-    from batchkit.annotation.output_columns import OutputColumns  # noqa: PLC0415 - an extra, which no other verb needs
+    from batchkit.annotation.output_columns import OutputColumns, tells_tools  # noqa: PLC0415 - an extra, which no other verb needs
     from batchkit.store.output_columns import check_columns  # noqa: PLC0415 - as above
 
     taken = table if recipe.limit is None else table.head(recipe.limit)
     for name in tables_among(output, review):
-        schema = OutputColumns(recipe, taken.schema).schema
+        schema = OutputColumns(recipe, taken.schema, tells_tools=tells_tools(recipe, provider)).schema
         check_columns(schema, name, is_postgres=is_postgres, rows=taken.batches)
 
 
@@ -242,7 +248,8 @@ def _check_skipped(workload: Workload, recipe: Recipe) -> None:
 
 
 def _listed(fields: list[str]) -> str:
-    return ", ".join({"table_digest": "the table's content"}.get(field, field) for field in fields)
+    told = {"table_digest": "the table's content", "audio_digest": "the files of the recordings"}
+    return ", ".join(told.get(field, field) for field in fields)
 
 
 @contextmanager

@@ -52,8 +52,10 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = opened.with_output(table)
+        for note in question.notes(found):
+            mode.observer.note(note)
         is_postgres = parse_url(found.resolved_database_url).get_backend_name() != "sqlite"
-        question.check_table(table, is_postgres=is_postgres)
+        question.check_table(table, is_postgres=is_postgres, provider=found.provider)
         question.decisions(table)
         workload = _existing(found, question, table)
         for earlier in _earlier_of_query(found, question.recipe):

@@ -284,8 +284,10 @@ def begin_table(
     is_default = question.output is None and question.review is None
     with question.opened(lambda: nullcontext(runner), runner.scratch) as (opened, table):
         question = named_as_before(runner, opened, table).with_output(table)
-        question.check_table(table, is_postgres=not runner.store.is_sqlite)
+        question.check_table(table, is_postgres=not runner.store.is_sqlite, provider=runner.settings.provider)
         decisions = question.decisions(table)
+        for note in question.notes(runner.settings):
+            observer.note(note)
         workload = _ensure(runner, table, question, observer)
     if decisions:
         from batchkit.annotation.reviewed import store_decisions  # noqa: PLC0415 - an extra
