@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from batchkit.errors import UsageError
 from batchkit.files import jsonl, outputs
 from batchkit.files.spool import disk_errors, whole_file
+from batchkit.preflight.rules import EMBEDDINGS
 from batchkit.steps import csv_rows
 from batchkit.steps.jsonl_rows import LineWriter
 from batchkit.steps.replaced import ReplacedHalves
@@ -179,7 +180,8 @@ def _write_parquet(
 
     place = results.TABLE_COLUMNS.index("body")
     parts = _noted_columns(results.stream_columns(connection, workload_id), place, note)
-    return parquet_rows.write(parts, batch_ids, handle, replaced=replaced)
+    has_embeddings = EMBEDDINGS in shards.endpoints(connection, workload_id)
+    return parquet_rows.write(parts, batch_ids, handle, replaced=replaced, has_embeddings=has_embeddings)
 
 
 def _noted(rows: Iterator[ExportRow], note: NoteBodies) -> Iterator[ExportRow]:
