@@ -97,12 +97,13 @@ def transcription(
     prompt: str | None = None,
     timestamps: Sequence[str] = ("segment",),
     temperature: float | None = None,
+    allow_paths: bool = False,
     tries: int = 3,
     **more: Any,
 ) -> Recipe:
     """Return the recipe of a transcript, or with ``translate`` an English translation, of the audio that ``column`` names.
 
-    Its cells are addresses, or paths of files.
+    Its cells are addresses, or paths of files below the table's folder, with ``allow_paths`` anywhere.
 
     Raises ``UsageError``.
     """
@@ -123,6 +124,7 @@ def transcription(
         kind="transcribe",
         models=(model or (TRANSLATION_MODEL if translate else TRANSCRIPTION_MODEL),),
         audio=audio,
+        allow_paths=allow_paths,
         rules=made_rules(format="transcript", tries=tries),
         **more,
     )

@@ -61,6 +61,6 @@ class AnswerCopies:
             self._lost += 1
 
     def report(self) -> None:
-        """Tell how many files are not there: their answers stay, with their digests."""
+        """Log how many files are lost: their answers stay, with their digests."""
         if self._lost:
             logger.warning("%d answers name audio that is missing or changed in BATCHKIT_HOME", self._lost)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import batchkit
 from batchkit.annotation.parameters import Parameters
-from batchkit.annotation.presets import annotation, moderation, transcription
+from batchkit.annotation.presets import annotation, moderation, speech, transcription
 from batchkit.annotation.recipe_file import _MODELS, combined, read_recipe_file, recipe_text
 from batchkit.errors import InputInvalid, InputUnreadable
 
@@ -118,7 +118,8 @@ NOT_IN_A_RECIPE = {"table", "options", "settings", "timeout_seconds", "observer"
 
 
 @pytest.mark.parametrize(
-    ("kind", "preset"), [("annotate", annotation), ("transcribe", transcription), ("moderate", moderation)]
+    ("kind", "preset"),
+    [("annotate", annotation), ("transcribe", transcription), ("moderate", moderation), ("speak", speech)],
 )
 def test_the_keys_are_the_keyword_arguments_of_the_function(kind, preset):
     """All of them, under the same names: a new argument of the one belongs into the other."""

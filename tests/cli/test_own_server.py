@@ -130,7 +130,7 @@ def test_an_evaluation_runs_on_it(batchkit):
 
 
 def test_a_server_that_asks_for_a_key_is_told(batchkit, monkeypatch):
-    """Without the key the command stops with what to set; with it the same command goes on."""
+    """Without the key the command stops with what to set; with it the same command resumes."""
     write_lines(Path("input.jsonl"), [chat_line("r", model=MODEL)])
     with serving(key="secret") as (flags, _):
         refused = batchkit("run", "input.jsonl", *flags, "-o", "out.jsonl")
