@@ -79,7 +79,7 @@ def totals(
     recipe = load_recipe(workload.recipe)
     with runner.store.read() as connection:
         bad = attempts.count_bad_answers(connection, workload.id)
-    if recipe.requests_per_row == 1 and recipe.audio is None and not gold:
+    if recipe.requests_per_row == 1 and recipe.audio is None and recipe.speech is None and not gold:
         # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
         pricing = pricing_of(workload.provider, workload.lane)

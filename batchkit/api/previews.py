@@ -14,7 +14,7 @@ from batchkit.api.budgets import new_workload_check, note_budget
 from batchkit.api.deadlines import told_deadline
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.queries import changed_rows, check_not_queried
-from batchkit.engine.composition import deadline_plan, lane_of
+from batchkit.engine.composition import deadline_plan, lane_of, rules_of
 from batchkit.engine.observer import counting
 from batchkit.engine.promising import check_lane, check_possible
 from batchkit.settings import load_settings
@@ -55,8 +55,10 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = opened.with_output(table)
+        for note in question.notes(found):
+            mode.observer.note(note)
         is_postgres = parse_url(found.resolved_database_url).get_backend_name() != "sqlite"
-        question.check_table(table, is_postgres=is_postgres)
+        question.check_table(table, is_postgres=is_postgres, provider=found.provider)
         question.decisions(table)
         workload = _existing(found, question, table)
         for earlier in _earlier_of_query(found, question.recipe):
@@ -72,6 +74,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 folder=question.folder,
                 reuse=reuse,
                 lane_of=lane_of(found, question.split_options),
+                rules=rules_of(found, question.split_options),
                 earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
                 advance=advance,
             )

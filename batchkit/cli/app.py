@@ -31,6 +31,7 @@ from batchkit.cli.verbs import (
     run,
     runs,
     serve,
+    speak,
     status,
     transcribe,
     watch,
@@ -44,7 +45,7 @@ _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Workloads": (run.run, run.submit, adopt.adopt, watch.watch, status.status, status.export, report.report),
     "Evaluations": (runs.runs, runs.compare),
-    "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
+    "Tables": (annotate.annotate, transcribe.transcribe, speak.speak, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
     "Tools": (serve.serve, doctor.doctor, demo.demo, emulator.emulator),
 }

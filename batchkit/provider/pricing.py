@@ -31,6 +31,7 @@ class _Rates(NamedTuple):
     per_prompt_token: float | None
     per_completion_token: float | None
     per_second: float | None
+    per_character: float | None = None
 
 
 class Pricing:
@@ -53,6 +54,11 @@ class Pricing:
         """Return the price of one recording in USD, billed with its shortest length; None if the model's price is unknown."""
         rate = _rates(self._prices.catalogue, model).per_second
         return None if rate is None else self._discounted(max(seconds, self._prices.min_billed_seconds) * rate)
+
+    def price_speech(self, model: str, characters: int) -> float | None:
+        """Return the price of a text that is spoken, in USD; None if the model's price is unknown."""
+        rate = _rates(self._prices.catalogue, model).per_character
+        return None if rate is None else self._discounted(characters * rate)
 
     @property
     def discount(self) -> float | None:
@@ -151,6 +157,7 @@ def _rates(catalogue: str | None, model: str) -> _Rates:
         _rate(found, "input_mtok", _MILLION),
         _rate(found, "output_mtok", _MILLION),
         None if per_hour is None else per_hour / _SECONDS_PER_HOUR,
+        _rate(found, "input_mchars", _MILLION),
     )
 
 

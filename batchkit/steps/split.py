@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batchkit.budget import NO_BUDGET, Budget
-from batchkit.errors import SpoolError, StateConflict, UsageError, WorkloadConflict
+from batchkit.errors import InputInvalid, SpoolError, StateConflict, UsageError, WorkloadConflict
 from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
@@ -211,7 +212,7 @@ def split(
     ``blanks`` takes the number of blank lines of an input that was split now, if it has any: they are skipped.
     ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
     Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;
-    in all three cases nothing is stored.
+    in all three cases nothing is stored. With ``--lane auto`` an input that batches do not take is sent one by one.
     """
     with context.store.read() as connection:
         existing = workloads.find(connection, name)
@@ -223,7 +224,7 @@ def split(
     if workload is None:
         return None
     digest = hashlib.sha256()
-    rules = defaults.dialect.rules
+    rules = defaults.dialect.rules.of_lane(workload.lane)
     check = InputCheck(paths, rules=rules, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
     reuse = _reuse_of(context, workload, options)
     try:
@@ -241,9 +242,23 @@ def split(
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
         return None
-    except BaseException:
+    except BaseException as error:
         unfinished.abandon(context, workload)
-        raise
+        if not isinstance(error, InputInvalid) or workload.lane is Lane.SYNC or not workload.is_lane_auto:
+            raise
+        # Some of it may be what only single calls take.
+        one_by_one = replace(options, small=sys.maxsize)
+        return split(
+            context,
+            paths,
+            name=name,
+            options=one_by_one,
+            defaults=defaults,
+            advance=advance,
+            blanks=blanks,
+            accept=accept,
+            keep=keep,
+        )
     with context.store.write() as connection:
         if workloads.holds_lease(connection, workload.id, context.owner):
             workloads.finish_split(
