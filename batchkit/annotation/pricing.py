@@ -9,10 +9,8 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Final, NamedTuple
-
-from genai_prices import Usage, calc_price
-from genai_prices.data import providers
 
 from batchkit.models import Lane
 from batchkit.provider.dialect import Prices
@@ -66,6 +64,10 @@ class Pricing:
         """The date and the package of the prices, for people: the newest start of a price, the only date in the data."""
         if self._prices.own:
             return "your own profile"
+        if not _is_installed():
+            return "no package of prices"
+        from genai_prices.data import providers  # noqa: PLC0415 - an extra, and slow to load
+
         starts = [
             start
             for provider in providers
@@ -103,11 +105,21 @@ def _known(provider: str, lane: Lane) -> Pricing:
     return Pricing(Prices() if dialect is None else dialect.prices, lane)
 
 
+@cache
+def _is_installed() -> bool:
+    """Whether there are prices at all: pages of workloads are shown without the extra, too."""
+    return find_spec("genai_prices") is not None
+
+
 @lru_cache(maxsize=256)
 def _rates(catalogue: str | None, model: str) -> _Rates:
     """Return a model's prices, cached: the package takes 50 microseconds for each."""
+    if catalogue is None or not _is_installed():
+        return _Rates(None, None, None)
+    from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra, and slow to load
+
     try:
-        found = None if catalogue is None else calc_price(Usage(), model, provider_id=catalogue).model_price
+        found = calc_price(Usage(), model, provider_id=catalogue).model_price
     except LookupError:
         found = None
     if found is None:

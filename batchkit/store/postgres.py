@@ -47,8 +47,8 @@ _WRONG_URL: Final = re.compile(
 )
 
 
-def open_engine(url: URL, limits: TransactionLimits) -> Engine:
-    """Return the engine of a database; it does not connect yet."""
+def open_engine(url: URL, limits: TransactionLimits, *, is_readonly: bool = False) -> Engine:
+    """Return the engine of a database; it does not connect yet. An ``is_readonly`` one can write nothing."""
     given = {"connect_timeout": _CONNECT_SECONDS, "application_name": _application_name(), **_LINE}
     engine = create_engine(
         url,
@@ -71,12 +71,17 @@ def open_engine(url: URL, limits: TransactionLimits) -> Engine:
         options = connection.get_execution_options()
         chosen: TransactionLimits = options.get("batchkit_limits", limits)
         settings = {"lock_timeout": chosen.lock_seconds}
+        if is_readonly:
+            settings["statement_timeout"] = chosen.statement_seconds
         if options.get("batchkit_writes"):
             settings["idle_in_transaction_session_timeout"] = chosen.idle_seconds
             settings["statement_timeout"] = chosen.statement_seconds
         # In one message, and for this transaction only: a pooler may give the session to another client afterwards.
+        only_reads = ["SET TRANSACTION READ ONLY"] if is_readonly else []
         connection.exec_driver_sql(
-            "; ".join(f"SET LOCAL {name} = {round(seconds * 1_000)}" for name, seconds in settings.items())
+            "; ".join(
+                [*only_reads, *(f"SET LOCAL {name} = {round(seconds * 1_000)}" for name, seconds in settings.items())]
+            )
         )
         driver: Any = connection.connection.driver_connection
         driver.statement_seconds = chosen.statement_seconds
