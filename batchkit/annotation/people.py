@@ -104,7 +104,9 @@ class GoldMeasure:
             try:
                 number = gold_number(row.get(column))
             except ValueError:
-                raise UsageError(f"--gold: a cell of {column!r} is no number: {text_of(row.get(column))[:80]!r}") from None
+                raise UsageError(
+                    f"--gold: a cell of {column!r} is no number: {text_of(row.get(column))[:80]!r}"
+                ) from None
             if number is not None:
                 for measure, value in zip(measures, values, strict=True):
                     measure.add(number, number_of(value, label))

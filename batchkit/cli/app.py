@@ -43,7 +43,16 @@ if TYPE_CHECKING:
 
 _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Workloads": (run.run, run.submit, adopt.adopt, watch.watch, status.status, status.export, report.report, view.view),
+    "Workloads": (
+        run.run,
+        run.submit,
+        adopt.adopt,
+        watch.watch,
+        status.status,
+        status.export,
+        report.report,
+        view.view,
+    ),
     "Evaluations": (runs.runs, runs.compare),
     "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),

@@ -141,9 +141,7 @@ def _read(
     attempts, attempts_seen = report_rows.attempts_histogram(
         connection, workload.id, total, whole_below=reading.requests
     )
-    reasons, reasons_seen = report_rows.attempt_reasons(
-        connection, workload.id, limit=_REASONS, most=reading.attempts
-    )
+    reasons, reasons_seen = report_rows.attempt_reasons(connection, workload.id, limit=_REASONS, most=reading.attempts)
     return WorkloadFacts(
         progress=progress,
         shards=read_shards(report_rows.shard_rows(connection, workload.id)),

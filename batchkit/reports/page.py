@@ -69,9 +69,7 @@ def policy(style: str, script: str, *, is_served: bool = False) -> str:
     The forms and the script of a page that ``is_served`` may ask its own server; nobody may put it into a frame.
     """
     rest = "form-action 'self'; connect-src 'self'; frame-ancestors 'none'" if is_served else "form-action 'none'"
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; {rest}"
-    )
+    return f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; {rest}"
 
 
 def _digest(text: str) -> str:

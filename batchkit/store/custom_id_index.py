@@ -22,9 +22,7 @@ _ENTRY_BYTES: Final = 40
 _SAMPLE: Final = 1_000
 _EXISTS = {
     "sqlite": text("SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name = :name"),
-    "postgresql": text(
-        "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass(:name) AND indisvalid"
-    ),
+    "postgresql": text("SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass(:name) AND indisvalid"),
 }
 
 

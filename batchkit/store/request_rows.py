@@ -132,9 +132,7 @@ def by_prefix(
     connection: Connection, workload_id: WorkloadId, prefix: str, *, after: str | None = None, limit: int
 ) -> list[int]:
     """Return up to ``limit`` places of requests whose custom_id begins so, in the order of their ids, after an id; needs the index."""
-    query = select(requests.c.seq).where(
-        requests.c.workload_id == workload_id, _fits(connection, prefix, "prefix")
-    )
+    query = select(requests.c.seq).where(requests.c.workload_id == workload_id, _fits(connection, prefix, "prefix"))
     is_sqlite = connection.dialect.name == "sqlite"
     if after is not None:
         query = query.where(requests.c.custom_id.op(">" if is_sqlite else "~>~")(after))
@@ -268,7 +266,9 @@ def answers(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]
     return {seq: body.encode() for seq, body in connection.execute(query)}
 
 
-def models_of(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]) -> dict[int | None, tuple[int, int]]:
+def models_of(
+    connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]
+) -> dict[int | None, tuple[int, int]]:
     """Sum the tokens (prompt, completion) of some answers by the number of their model."""
     query = (
         select(results.c.model, func.sum(results.c.prompt_tokens), func.sum(results.c.completion_tokens))
@@ -280,4 +280,3 @@ def models_of(connection: Connection, workload_id: WorkloadId, seqs: Sequence[in
         .group_by(results.c.model)
     )
     return {model: (int(into or 0), int(out or 0)) for model, into, out in connection.execute(query)}
-

@@ -163,8 +163,7 @@ def _of_places(
         read: list[Sequence[Any]] = list(zip(*cursor.fetchall(), strict=True)) or [()] * len(columns)
     name_of = names.every(connection).get
     return [
-        list(map(name_of, values)) if column in _NAMED else values
-        for column, values in zip(columns, read, strict=True)
+        list(map(name_of, values)) if column in _NAMED else values for column, values in zip(columns, read, strict=True)
     ]
 
 

@@ -144,7 +144,8 @@ def by_reviewer(connection: Connection, workload_id: WorkloadId) -> list[tuple[s
 def newest(connection: Connection, workload_id: WorkloadId) -> float | None:
     """Return when a row of a workload was last claimed or decided, in Unix seconds; None if none was."""
     query = select(func.max(reviews.c.at)).where(reviews.c.workload_id == workload_id)
-    return connection.execute(query).scalar_one()
+    at: float | None = connection.execute(query).scalar_one()
+    return at
 
 
 def decided(connection: Connection, workload_id: WorkloadId, *, after: int, limit: int) -> list[Decision]:

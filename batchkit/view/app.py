@@ -125,7 +125,9 @@ def make_app(view: View) -> Starlette:
         return StreamingResponse(view.changes.listen(), media_type="text/event-stream")
 
     async def not_found(request: Request, _error: Exception) -> Response:
-        return respond("error.html", token=view.change_token, status=404, title="No such page", why=request.url.path[:200], hint="")
+        return respond(
+            "error.html", token=view.change_token, status=404, title="No such page", why=request.url.path[:200], hint=""
+        )
 
     return Starlette(
         routes=[
@@ -175,8 +177,12 @@ def _explained(view: View, request: Request, error: BatchkitError) -> Response:
     if request.method == "POST":
         return PlainTextResponse(error.message, status_code=status)
     if isinstance(error, NothingYet):
-        return respond("error.html", token=view.change_token, title="Nothing yet", why=error.message, hint=error.hint or "")
+        return respond(
+            "error.html", token=view.change_token, title="Nothing yet", why=error.message, hint=error.hint or ""
+        )
     title = {404: "Not found", 400: "Not possible"}.get(status, "Not available now")
     if isinstance(error, StoreError):
         title = "The database cannot be read now"
-    return respond("error.html", token=view.change_token, status=status, title=title, why=error.message, hint=error.hint or "")
+    return respond(
+        "error.html", token=view.change_token, status=status, title=title, why=error.message, hint=error.hint or ""
+    )

@@ -88,7 +88,9 @@ def report(view: View, request: Request) -> Response:
     output = None if workload is None else remembered(workload)
     gold, weights = ((), None) if output is None else (output.gold, output.weights)
     text = report_page(runner, name, gold=gold, weights=weights)
-    return Response(text.encode(), media_type="text/html; charset=utf-8", headers=_attachment(default_target(name).name))
+    return Response(
+        text.encode(), media_type="text/html; charset=utf-8", headers=_attachment(default_target(name).name)
+    )
 
 
 def _attachment(name: str) -> dict[str, str]:

@@ -52,12 +52,20 @@ class Asked:
         if given["state"] not in {"", *(state.value for state in RequestState)}:
             raise UsageError(f"{given['state']!r} is no state of a request")
         match = query.get("match", "exact")
-        return cls(**given, custom_id=query.get("id", "").strip()[:_TEXT_CHARS], match=match if match in MATCHES else "exact")
+        return cls(
+            **given, custom_id=query.get("id", "").strip()[:_TEXT_CHARS], match=match if match in MATCHES else "exact"
+        )
 
     @property
     def fields(self) -> dict[str, str]:
         """Return the fields as an address has them, without empty ones."""
-        found = {"state": self.state, "error": self.error, "model": self.model, "label": self.label, "id": self.custom_id}
+        found = {
+            "state": self.state,
+            "error": self.error,
+            "model": self.model,
+            "label": self.label,
+            "id": self.custom_id,
+        }
         kept = {name: value for name, value in found.items() if value}
         return {**kept, "match": self.match} if self.custom_id else kept
 
@@ -99,7 +107,9 @@ def find(
     if wanted is None:
         return Found(())
     if asked.label or not request_rows.is_direct(connection, wanted):
-        return _scanned(connection, workload, wanted, label_test(workload, asked.label), _place(after, -1), total, limit)
+        has_label = label_test(workload, asked.label)
+        start = _place(after, -1)
+        return _scanned(connection, workload, wanted, has_label=has_label, after=start, total=total, limit=limit)
     if wanted.match == "prefix" and wanted.custom_id is not None:
         seqs = request_rows.by_prefix(connection, workload.id, wanted.custom_id, after=after or None, limit=limit + 1)
         more = len(seqs) > limit
@@ -114,9 +124,7 @@ def find(
     seqs = request_rows.page(connection, workload.id, wanted, after=start, limit=limit + 1)
     more = len(seqs) > limit
     seqs = seqs[:limit]
-    return Found(
-        tuple(seqs), after=str(seqs[-1]) if more else None, before=seqs[0] if seqs and start >= 0 else None
-    )
+    return Found(tuple(seqs), after=str(seqs[-1]) if more else None, before=seqs[0] if seqs and start >= 0 else None)
 
 
 def every(reader: Reader, workload: Workload, asked: Asked, *, total: int, at_once: int) -> Iterator[Sequence[int]]:
@@ -175,6 +183,7 @@ def _scanned(
     connection: Connection,
     workload: Workload,
     wanted: RequestFilter,
+    *,
     has_label: HasLabel | None,
     after: int,
     total: int,

@@ -35,7 +35,13 @@ _PRICED: Final = 40
 _TEXT_BYTES: Final = 400
 _SHOW: Final = {"all": "all", "running": "running", "finished": "finished", "failures": "finished with failures"}
 _ORDERS: Final = {"state": "running first", "name": "by name", "age": "newest first"}
-VERDICT_TONES: Final = {"passed": "good", "first": "good", "regressed": "bad", "unscored": "bad", "incomparable": "open"}
+VERDICT_TONES: Final = {
+    "passed": "good",
+    "first": "good",
+    "regressed": "bad",
+    "unscored": "bad",
+    "incomparable": "open",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,7 @@ def _costs(view: View, connection: Connection, progress: Progress) -> tuple[str,
             usage.completion_tokens * tokens[1] // max(out, 1),
         )
         for model, tokens in used.items()
+        if any(tokens)  # recordings are billed by the second
     ]
     known = [one for one in prices if one is not None]
     if len(known) < len(prices):
@@ -244,4 +251,3 @@ def strip(runs: Sequence[ListedRun]) -> Iterator[tuple[str, str, str]]:
     for run in runs:
         verdict = run.verdict or "running"
         yield run.name, verdict, VERDICT_TONES.get(verdict, "open")
-

@@ -62,7 +62,9 @@ class Reader(WorkloadRecords):
         """Return what ``read`` returns. Raises ``NothingYet`` without a database, and ``StoreError`` for one of another version."""
         missing = existing.missing_file(self.settings)
         if missing is not None:
-            raise NothingYet(f"there is nothing yet: {missing} does not exist", hint=existing.no_workloads_hint(self.settings))
+            raise NothingYet(
+                f"there is nothing yet: {missing} does not exist", hint=existing.no_workloads_hint(self.settings)
+            )
         try:
             return read()
         except Exception as error:

@@ -18,12 +18,23 @@ if TYPE_CHECKING:
 
 #: The files of this room; all others are the reports'.
 _OWN: Final = frozenset(
-    {"annotation.html", "base.html", "compare.html", "error.html", "home.html", "request.html", "requests.html", "review.html"}
+    {
+        "annotation.html",
+        "base.html",
+        "compare.html",
+        "error.html",
+        "home.html",
+        "request.html",
+        "requests.html",
+        "review.html",
+    }
     | {"run.html", "suite.html", "tables.html", "workload.html", "review.js", "view.css", "view.js"}
 )
 
 
-def respond(template: str, *, token: str, status: int = 200, scripts: tuple[str, ...] = (), **values: Any) -> HTMLResponse:
+def respond(
+    template: str, *, token: str, status: int = 200, scripts: tuple[str, ...] = (), **values: Any
+) -> HTMLResponse:
     """Return a page; ``token`` is that of changes, ``scripts`` are further scripts of this room."""
     style = page.asset("page.css") + _read("view.css")
     script = "\n".join(_read(name) for name in ("view.js", *scripts))
@@ -40,9 +51,7 @@ def respond(template: str, *, token: str, status: int = 200, scripts: tuple[str,
     )
     policy = page.policy(style, script, is_served=True)
     # Half a character, as a server may have sent it, must not keep the rest of a page from being shown.
-    return HTMLResponse(
-        text.encode("utf-8", "replace"), status, headers={"content-security-policy": policy}
-    )
+    return HTMLResponse(text.encode("utf-8", "replace"), status, headers={"content-security-policy": policy})
 
 
 def link(path: str, **values: object) -> str:

@@ -20,7 +20,6 @@ from batchkit.view.rendering import link, respond
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sqlalchemy.engine import Connection
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -68,9 +67,7 @@ def table(view: View, request: Request) -> Response:
             limit=_ON_A_PAGE,
         )
         name_of = names.every(connection)
-        lines = [
-            _line(workload, one, name_of) for one in request_rows.listed(connection, workload.id, found.seqs)
-        ]
+        lines = [_line(workload, one, name_of) for one in request_rows.listed(connection, workload.id, found.seqs)]
         is_indexed = custom_id_index.exists(connection)
         index_bytes = 0 if is_indexed or not asked.custom_id else custom_id_index.estimated_bytes(connection)
     here: dict[str, Any] = {"name": workload.name, **asked.fields}
@@ -106,7 +103,9 @@ def one(view: View, request: Request) -> Response:
     with reader.store.read() as connection:
         row = next(iter(report_rows.report_rows(connection, workload.id, [seq])), None)
         if row is None:
-            raise UnknownWorkload(f"{workload.name} has no request {place[:30]!r}", hint="its requests are numbered from 1")
+            raise UnknownWorkload(
+                f"{workload.name} has no request {place[:30]!r}", hint="its requests are numbered from 1"
+            )
         shown = next(iter(request_rows.listed(connection, workload.id, [seq])))
         tried = request_rows.tried(connection, workload.id, seq)
         shard_ids = list(dict.fromkeys([*(attempt.shard_id for attempt in tried), row.shard_id]))
@@ -137,7 +136,9 @@ def one(view: View, request: Request) -> Response:
         tried=[_tried(attempt, carriers) for attempt in tried],
         carriers=[_carrier(carriers[found], moments.get(found, [])) for found in shard_ids if found in carriers],
         previous=link("/request", name=workload.name, place=seq) if seq > 0 else "",
-        following=link("/request", name=workload.name, place=seq + 2) if seq + 1 < (workload.request_count or 0) else "",
+        following=link("/request", name=workload.name, place=seq + 2)
+        if seq + 1 < (workload.request_count or 0)
+        else "",
     )
 
 
@@ -182,9 +183,8 @@ def _messages(line: Any) -> Iterator[tuple[str, Cut]]:
                 text = prompt_of({"body": {"messages": [message]}}) or ""
                 yield cut(role if isinstance(role, str) else "", _SHORT_BYTES).text, cut(text, _LONG_BYTES)
         return
-    text = prompt_of(line)
-    if text:
-        yield "input", cut(text, _LONG_BYTES)
+    if said := prompt_of(line):
+        yield "input", cut(said, _LONG_BYTES)
 
 
 def _parameters(line: Any) -> str:
@@ -246,5 +246,7 @@ def _carrier(carrier: Carrier, moments: list[tuple[str, float]]) -> dict[str, An
         "lines": carrier.lines,
         "batch": cut(carrier.batch_id, _SHORT_BYTES).text,
         "status": cut(carrier.batch_status or carrier.state, _SHORT_BYTES).text,
-        "moments": [(kind, f"{formatting.moment(at, to_the_second=True)} UTC") for kind, at in moments][:_MOST_MESSAGES],
+        "moments": [(kind, f"{formatting.moment(at, to_the_second=True)} UTC") for kind, at in moments][
+            :_MOST_MESSAGES
+        ],
     }

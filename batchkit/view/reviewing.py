@@ -98,7 +98,13 @@ class Task:
         if workload.recipe is None:
             raise UsageError(f"{workload.name} was made from requests and not from a table")
         self.recipe = load_recipe(workload.recipe)
-        if self.recipe.kind != "annotate" or self.recipe.rules.format not in {"choice", "json", "number", "pattern", "any"}:
+        if self.recipe.kind != "annotate" or self.recipe.rules.format not in {
+            "choice",
+            "json",
+            "number",
+            "pattern",
+            "any",
+        }:
             raise UsageError(
                 f"the answers of {workload.name} cannot be decided on this page",
                 hint="correct the file of --review and give it back with --reviewed",
@@ -188,7 +194,10 @@ class Task:
         return ReviewRow(
             number,
             _ORDER[reason].value if reason < len(_ORDER) else "",
-            [(_name(name), cut(text_of(value), _CELL_BYTES).text) for name, value in islice(self._cells(number).items(), _MOST_CELLS)],
+            [
+                (_name(name), cut(text_of(value), _CELL_BYTES).text)
+                for name, value in islice(self._cells(number).items(), _MOST_CELLS)
+            ],
             answers,
             {
                 question.name: label_text(proposed, question.name) or ""
@@ -258,15 +267,15 @@ class Reviewing:
             if key in self._tasks:
                 return self._tasks[key]
         if not self._reader.progress(workload.id).is_finished:
-            raise UsageError(f"{workload.name} is not finished yet", hint="rows are reviewed when all annotators have answered")
+            raise UsageError(
+                f"{workload.name} is not finished yet", hint="rows are reviewed when all annotators have answered"
+            )
         task = Task(self._reader, workload)
         with self._lock:
             self._tasks = {known: kept for known, kept in self._tasks.items() if known[0] != workload.id}
             return self._tasks.setdefault(key, task)
 
-    def take(
-        self, task: Task, who: Reviewer, *, is_all: bool, skipped: frozenset[int]
-    ) -> int | None:
+    def take(self, task: Task, who: Reviewer, *, is_all: bool, skipped: frozenset[int]) -> int | None:
         """Claim the next open row that the reviewer did not skip; returns its place in the queue, None when there is none."""
         queue = task.queue(is_all=is_all)
         now = self._reader.clock()

@@ -38,7 +38,9 @@ def suite(view: View, request: Request) -> Response:
     with reader.store.read() as connection:
         listed = overview_rows.runs(connection, suite=name, limit=_RUNS)
         if not listed:
-            raise UnknownWorkload(f"there is no run of the suite {name[:_NAME_BYTES]!r}", hint="`batchkit runs` lists them")
+            raise UnknownWorkload(
+                f"there is no run of the suite {name[:_NAME_BYTES]!r}", hint="`batchkit runs` lists them"
+            )
         found = past_runs.read_runs(
             connection,
             name,
@@ -132,7 +134,7 @@ def compare(view: View, request: Request) -> Response:
 
 
 def _run_line(found: PastRun) -> dict[str, Any]:
-    state = found.verdict
+    state: str = found.verdict
     if found.progress is not None:
         counts = found.progress.counts
         state = f"{found.verdict}: {formatting.percent(found.progress.answered, counts.total)} answered"
@@ -156,5 +158,7 @@ def _scores(found: PastRun) -> Sequence[tuple[str, str, str, str]]:
         change = "" if score.difference is None else f"{score.difference:+.3f}"
         tone = "down" if score.is_alarm else ""
         who = " ".join(filter(None, (score.scorer, formatting.short_models([score.model])[score.model])))
-        lines.append((cut(who, _NAME_BYTES).text, f"{score.mean:.3f} ({score.low:.2f} to {score.high:.2f})", change, tone))
+        lines.append(
+            (cut(who, _NAME_BYTES).text, f"{score.mean:.3f} ({score.low:.2f} to {score.high:.2f})", change, tone)
+        )
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from batchkit import formatting
+from batchkit.annotation.recipe import load_recipe
 from batchkit.api.remembered import remembered
 from batchkit.datasets import require_extra
 from batchkit.engine import situation
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 #: What a page that is read again and again reads of what has no index; the report's file reads more.
 _QUICK: Final = Reading(requests=20_000, attempts=5_000)
-_ROWS: Final = 50
+_ROWS: Final = 15
 _MANY: Final = 100_000
 _TEXT_BYTES: Final = 300
 
@@ -79,13 +80,16 @@ def annotation(view: View, request: Request) -> Response:
     found = reader.find(request.query_params.get("name", ""))
     if found.recipe is None:
         raise UsageError(
-            f"{found.name} was made from requests and not from a table", hint="`batchkit annotate` asks about the rows of a table"
+            f"{found.name} was made from requests and not from a table",
+            hint="`batchkit annotate` asks about the rows of a table",
         )
     counts_reviews = request.query_params.get("reviews") == "1"
     shown = _annotation(view, found, counts_reviews=counts_reviews)
     if shown is None:
         raise UsageError(f"{found.name} is no annotation of a table")
     places = list(shown.review)
+    per_row = load_recipe(found.recipe).requests_per_row
+    read = rows_of(reader.as_runner, found, places[: _ROWS * per_row])
     with reader.store.read() as connection:
         decided = reviews.by_reviewer(connection, found.id)
     return respond(
@@ -95,8 +99,11 @@ def annotation(view: View, request: Request) -> Response:
         tabs=tabs(found, "annotation"),
         name=found.name,
         shown=shown,
-        rows=[(row, shown.review[row.place - 1]) for row in rows_of(reader.as_runner, found, places[:_ROWS])],
-        more=len(places) - _ROWS,
+        rows=[
+            (shown.review[read[start].place - 1], read[start : start + per_row])
+            for start in range(0, len(read), per_row)
+        ],
+        more=len(places) // per_row - _ROWS,
         is_finished=reader.progress(found.id).is_finished,
         decided=decided,
         counts_reviews=counts_reviews,
@@ -156,7 +163,5 @@ def _lane(found: Workload, facts: WorkloadFacts) -> list[tuple[str, str]]:
     lines = [("Lane", "single calls, at the ordinary price")]
     if facts.progress.doubts:
         lines.append(("In doubt", situation.doubt_text(facts.progress)))
-    for row in facts.progress.runners:
-        if row.waiting_for:
-            lines.append(("Limits", formatting.printable(row.waiting_for, _TEXT_BYTES)))
-    return lines
+    waiting = [row.waiting_for for row in facts.progress.runners if row.waiting_for]
+    return [*lines, *(("Limits", formatting.printable(text, _TEXT_BYTES)) for text in waiting)]

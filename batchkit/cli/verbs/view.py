@@ -11,7 +11,9 @@ from batchkit.cli.render import console, exits
 
 _DEFAULT_PORT = 8766
 
-Port = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65_535, help="The port to listen on; 0 takes a free one.")]
+Port = Annotated[
+    int, typer.Option("--port", metavar="N", min=0, max=65_535, help="The port to listen on; 0 takes a free one.")
+]
 Host = Annotated[
     str,
     typer.Option(
