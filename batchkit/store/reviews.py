@@ -69,7 +69,7 @@ def claim(
 
 
 def release(connection: Connection, workload_id: WorkloadId, number: int, *, claim: str) -> None:
-    """Give a claimed row back."""
+    """Release a claimed row."""
     connection.execute(_RELEASE, {"workload_id": workload_id, "number": number, "claim": claim})
 
 
