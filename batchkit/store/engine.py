@@ -227,7 +227,9 @@ class Store:
         #: The connections that write now, by thread.
         self._writing: dict[int, Connection] = {}
         self._was_connected = False
+        self._is_closed = False
         event.listen(self.engine, "connect", self._note_connection)
+        event.listen(self.engine, "checkin", self._close_late)
 
     @property
     def is_sqlite(self) -> bool:
@@ -359,8 +361,14 @@ class Store:
     def _note_connection(self, _connection: Any, _record: Any) -> None:
         self._was_connected = True
 
+    def _close_late(self, _connection: Any, record: Any) -> None:
+        # The pool of a closed engine would keep what a thread gives back to it.
+        if self._is_closed:
+            record.invalidate()
+
     def close(self) -> None:
-        """Close the pooled connections."""
+        """Close the pooled connections; those that threads still use are closed when they are given back."""
+        self._is_closed = True
         self.engine.dispose()
 
 

@@ -7,8 +7,8 @@ import pytest
 from batchkit.emulator.faults import batches, calls, lines
 from tests.workloads import mixed_line, read_lines, write_mixed
 
-REQUESTS = 1_000
-RUN = ("run", "input.jsonl", "--no-prefect", "--shard-lines", "50", "--output", "out.jsonl")
+REQUESTS = 400
+RUN = ("run", "input.jsonl", "--no-prefect", "--shard-lines", "20", "--output", "out.jsonl")
 
 FAULTS = [
     lines.FailLines(fraction=0.05, code="bad_thing"),

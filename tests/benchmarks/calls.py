@@ -10,11 +10,9 @@ import asyncio
 import http.client
 import resource
 import statistics
-import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -22,55 +20,16 @@ import httpx
 
 from batchkit.files import jsonl
 from batchkit.provider.calls import CallClient
+from tests.benchmarks.call_server import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _PATH = "/v1/chat/completions"
 _REQUEST = jsonl.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 950}]})
-_ANSWER = jsonl.dumps(
-    {"id": "chatcmpl-1", "choices": [{"message": {"content": "y" * 760}}], "usage": {"total_tokens": 5}}
-)
-_SECONDS = 0.05
-_HEADERS = "".join(f"x-header-{number}: {number}\r\n" for number in range(12))
-_REPLY = (
-    f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{_HEADERS}Content-Length: {len(_ANSWER)}\r\n\r\n".encode()
-)
 _WIDTHS = (20, 200, 1_000)
 #: httpx takes milliseconds a call there.
 _NARROW = 200
-
-
-class _Server(asyncio.Protocol):
-    """Answers every request that has arrived completely, after a while."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        self._data = b""
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        _, separator, body = self._data.partition(b"\r\n\r\n")
-        if separator and len(body) >= len(_REQUEST):
-            self._data = b""
-            asyncio.get_running_loop().call_later(_SECONDS, self._transport.write, _REPLY + _ANSWER)
-
-
-async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0, backlog=2_048)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - for the parent process
-    await server.serve_forever()
-
-
-@contextmanager
-def _serving() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, "-m", __spec__.name, "serve"], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"127.0.0.1:{process.stdout.readline().strip()}"
-        finally:
-            process.terminate()
 
 
 def _in_threads(call_of: Callable[[], Callable[[], object]], width: int, calls: int) -> None:
@@ -167,7 +126,7 @@ def _sample(name: str, address: str, width: int) -> tuple[float, float]:
 def main(rounds: int = 3) -> None:
     """Print a table: the median of the rounds, with the lowest and the highest."""
     print("| Client | In flight | CPU us a call (spread) | Calls/s |\n| --- | ---: | ---: | ---: |")  # noqa: T201 - the table
-    with _serving() as address:
+    with serving() as address:
         for width in _WIDTHS:
             names = [name for name in _CLIENTS if width <= _NARROW or not name.startswith("httpx")]
             taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
@@ -182,7 +141,4 @@ def main(rounds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        asyncio.run(_serve())
-    else:
-        main()
+    main()

@@ -124,7 +124,7 @@ def files_that_nobody_takes(place: Place) -> Any:
 def files_that_are_lost(place: Place) -> Any:
     """No batch finds its input file."""
     place.open_emulator(batches.LostInput())
-    place.environment.setenv("BATCHKIT_SETTLE_SECONDS", "0.01")
+    place.environment.setenv("BATCHKIT_SETTLE_SECONDS", "0.1")
     return place.batchkit(*RUN)
 
 

@@ -53,12 +53,15 @@ def measured() -> Callable[[ProofScenario, Backend], Baseline]:
     ("scenario", "count"),
     [
         (scenarios.RUN, 2),
-        (scenarios.SYNC, 2),
-        (scenarios.ON_OPENAI, 1),
+        (scenarios.SYNC, 1),
         (scenarios.VERBS, 1),
         (scenarios.ANNOTATE, 1),
-        (scenarios.REUSE, 1),
-        *((scenario, 1) for scenario in scenarios.ADOPTIONS),
+        (scenarios.ADOPTIONS[0], 1),
+        # A variant each of a scenario above.
+        *(
+            pytest.param(scenario, 1, marks=pytest.mark.slow)
+            for scenario in (scenarios.ON_OPENAI, scenarios.REUSE, *scenarios.ADOPTIONS[1:])
+        ),
     ],
     ids=lambda value: str(getattr(value, "name", value)),
 )
@@ -117,7 +120,10 @@ def test_death_while_the_provider_misbehaves(backend, measured, trouble):
 
 @pytest.mark.parametrize(
     ("scenario", "count"),
-    [(scenarios.RUN, 1), (scenarios.ON_OPENAI, 1), (scenarios.VERBS, 1)],
+    [
+        (scenarios.RUN, 1),
+        *(pytest.param(scenario, 1, marks=pytest.mark.slow) for scenario in (scenarios.ON_OPENAI, scenarios.VERBS)),
+    ],
     ids=lambda value: str(getattr(value, "name", value)),
 )
 def test_an_unexpected_error_at_points_spread_over_a_run(backend, measured, scenario, count):

@@ -3,13 +3,17 @@
 import shutil
 import signal
 import time
+from contextlib import closing
 
 import pytest
+from sqlalchemy import event
 
 from batchkit.emulator.faults.calls import FlexFull, LoseReply, PlanGate, RateLimit, RefuseCalls, SlowReplies
 from batchkit.emulator.faults.replies import StrangeReplies
 from batchkit.emulator.scenarios.scenario import RateSection
+from batchkit.errors import StoreError
 from batchkit.files import jsonl
+from batchkit.store.engine import Store, TransactionLimits
 from tests.workloads import chat_line, read_lines, write_lines
 
 COUNT = 60
@@ -37,6 +41,27 @@ def status(command, name="input"):
 def totals(command):
     """Return what the emulator executed."""
     return command.emulator.ledger().synchronous
+
+
+def stop_outside_a_transaction(command, process):
+    """Send SIGSTOP at a moment when the process has no open transaction, which would hold up everybody else for minutes."""
+    store = Store(command.database_url, limits=TransactionLimits(lock_seconds=0.1))
+    event.listen(
+        store.engine,
+        "connect",
+        lambda connection, _: store.is_sqlite and connection.execute("PRAGMA busy_timeout = 100"),
+    )
+    with closing(store):
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            try:
+                with store.write() as connection:
+                    connection.exec_driver_sql("UPDATE workloads SET name = name")
+                    connection.exec_driver_sql("UPDATE shards SET state = state")
+            except StoreError:
+                process.send_signal(signal.SIGCONT)
+            else:
+                return
 
 
 def test_requests_travel_one_by_one_and_come_back_in_order(start_command):
@@ -119,7 +144,7 @@ def test_a_process_that_wakes_after_it_was_replaced_changes_nothing(start_comman
     while totals(command).executed < 8:
         assert stopped.poll() is None
         time.sleep(0.01)  # noqa: TID251 - the condition is polled
-    stopped.send_signal(signal.SIGSTOP)
+    stop_outside_a_transaction(command, stopped)
     time.sleep(1.2)  # noqa: TID251 - the lease of a stopped process runs out in real time
     ended = command.run(*RUN)
     executed = totals(command).executed

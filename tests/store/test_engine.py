@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
 from batchkit.errors import ConfigurationError, RowsHeld, StoreUnavailable
@@ -412,3 +412,16 @@ def test_a_write_that_is_interrupted_in_a_statement_is_rolled_back_at_once(datab
     assert _rename(store) == 1
     assert raised.value is not None
     store.close()
+
+
+def test_a_connection_that_outlives_its_store_is_closed_when_its_transaction_ends(database_url):
+    """A thread that still reads while its store is closed leaves no connection behind."""
+    store = Store(database_url)
+    given: list[object] = []
+    event.listen(store.engine, "close", lambda connection, _record: given.append(connection))
+    with store.read() as connection:
+        used = connection.connection.driver_connection
+        store.close()
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+        assert used not in given
+    assert given == [used]

@@ -14,7 +14,6 @@ from batchkit.files import jsonl
 from batchkit.models import RequestState, ShardState
 from batchkit.store import results, workloads
 from batchkit.store.bulk import Successes, bulk_for
-from batchkit.store.names import MOST_NAMES
 from batchkit.store.results import LINE_COLUMNS, TABLE_COLUMNS, Ending, ExportRow
 from batchkit.store.rows import AnswerFacts, AttemptRow, ResultRow
 from batchkit.store.tables import attempts as attempt_rows
@@ -450,20 +449,22 @@ def test_a_name_is_stored_once_and_found_again(store):
     assert known == [(1, "batch"), (2, "openai/gpt-oss-20b"), (3, "flex")]
 
 
-def test_the_number_of_names_is_limited(store):
+def test_the_number_of_names_is_limited(store, monkeypatch):
     """A server that answers with another model each time only fills the table; later rows are stored without a name."""
+    most = 100
+    monkeypatch.setattr("batchkit.store.names.MOST_NAMES", most)
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
         bulk = bulk_for(connection)
         bulk.add_results([success(shard, 0, model="known")])
-        bulk.add_results([success(shard, seq, model=f"model-{seq:05}") for seq in range(1, MOST_NAMES + 500)])
-        bulk.add_results([success(shard, MOST_NAMES + 500, model="late", service_tier="known")])
+        bulk.add_results([success(shard, seq, model=f"model-{seq:05}") for seq in range(1, most + 50)])
+        bulk.add_results([success(shard, most + 50, model="late", service_tier="known")])
     with store.read() as connection:
         rows = read_results(connection, workload)
-        assert connection.execute(select(func.count()).select_from(names)).scalar_one() == MOST_NAMES
+        assert connection.execute(select(func.count()).select_from(names)).scalar_one() == most
     assert [row.facts.model for row in rows[:2]] == ["known", "model-00001"]
-    assert [row.facts.model for row in rows[MOST_NAMES - 1 : MOST_NAMES + 1]] == [f"model-{MOST_NAMES - 1:05}", None]
+    assert [row.facts.model for row in rows[most - 1 : most + 1]] == [f"model-{most - 1:05}", None]
     assert (rows[-1].facts.model, rows[-1].facts.service_tier, rows[-1].facts.finish_reason) == (None, "known", "stop")
 
 
