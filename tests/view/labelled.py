@@ -60,7 +60,7 @@ def annotate(home: Path, database_url: str, folder: Path, count: int, **options:
     with Runner(settings) as runner:
         table = Table(runner, path)
         given = {"models": THREE, "choices": LABELS, "key": "id", **options}
-        workload = table.annotation(**given)
+        workload: Workload = table.annotation(**given)
         answers = []
         for number in range(count):
             other = LABELS[(LABELS.index(right(number)) + 1) % 3] if is_disputed(number) else right(number)
