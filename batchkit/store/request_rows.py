@@ -112,10 +112,17 @@ def page(
 ) -> list[int]:
     """Return up to ``limit`` places of requests that a direct filter wants, ascending: after a place, or the last ones before one."""
     if wanted.custom_id is not None:
-        query, place = _by_custom_id(connection, workload_id, wanted), requests.c.seq
-        if wanted.match == "prefix":
-            raise ValueError("a prefix has an order of its own: ``by_prefix``")
-    elif wanted.error is not None:
+        # The state and the rest are looked up of that one request: the database might begin with them.
+        by_id = select(requests.c.seq).where(
+            requests.c.workload_id == workload_id, requests.c.custom_id == wanted.custom_id
+        )
+        return [
+            seq
+            for seq in connection.scalars(by_id).all()
+            if after < seq < (seq + 1 if before is None else before)
+            and scan(connection, workload_id, wanted, first=seq, last=seq, limit=1)
+        ]
+    if wanted.error is not None:
         query, place = _by_error(workload_id, wanted.error), results.c.seq
     else:
         query, place = select(requests.c.seq).where(requests.c.workload_id == workload_id), requests.c.seq
@@ -231,13 +238,6 @@ def _by_error(workload_id: WorkloadId, code: str) -> Select[Any]:
 
 def _is_code(code: str) -> ColumnElement[bool]:
     return results.c.error_code.is_(None) if code == NO_CODE else results.c.error_code == code
-
-
-def _by_custom_id(connection: Connection, workload_id: WorkloadId, wanted: RequestFilter) -> Select[Any]:
-    query = select(requests.c.seq).where(
-        requests.c.workload_id == workload_id, _fits(connection, wanted.custom_id or "", wanted.match)
-    )
-    return query if wanted.state is None else query.where(requests.c.state == wanted.state.value)
 
 
 def _fits(connection: Connection, wanted: str, match: Match) -> ColumnElement[bool]:

@@ -193,6 +193,8 @@ def test_a_search_without_an_index_says_so_and_shows_progress(view, store, monke
     custom_id_index.build(store)
     reply = view.get("/requests", name=name, id="row-55")
     assert (ids(reply), "one after another" in reply.words) == (["row-55"], False)
+    for other, is_found in (({"state": "failed"}, False), ({"model": "small"}, True), ({"model": "big"}, False)):
+        assert ids(view.get("/requests", name=name, id="row-55", **other)) == (["row-55"] if is_found else [])
     assert walk(view, "/requests?name=night+%C3%A4%2F..%2F%3Cb%3E&id=row-6&match=prefix") == sorted(
         ["row-6", *(f"row-{seq}" for seq in range(60, 70))]
     )
