@@ -77,7 +77,7 @@ class Pricing:
             return "your own profile"
         if not has_catalogue():
             return "no list: genai-prices is not installed"
-        from genai_prices.data import providers  # noqa: PLC0415 - an extra
+        from genai_prices.data import providers  # noqa: PLC0415 - an extra, and slow to load
 
         starts = [
             start
@@ -144,7 +144,7 @@ def _rates(catalogue: str | None, model: str) -> _Rates:
     """Return a model's prices, cached: the package takes 50 microseconds for each."""
     if catalogue is None or not has_catalogue():
         return _Rates(None, None, None)
-    from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra
+    from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra, and slow to load
 
     try:
         found = calc_price(Usage(), model, provider_id=catalogue).model_price

@@ -334,6 +334,7 @@ runners = Table(
 )
 
 # What people decided about rows of annotated tables. ``number`` is the row's, from 1; without a ``decision`` somebody is at it.
+# ``note`` is what they wrote beside it.
 reviews = Table(
     "reviews",
     metadata,
@@ -342,6 +343,7 @@ reviews = Table(
     Column("at", Float, nullable=False),
     Column("reviewer", Text, nullable=False),
     Column("decision", Text),
+    Column("note", Text),
     sqlite_with_rowid=False,
 )
 
