@@ -91,20 +91,21 @@ def preview(
     earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
     reuse: PlannedReuse | None = None,
     lane_of: Callable[[int], Lane] = lambda _requests: Lane.BATCH,
+    rules: LineRules | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Preview:
     """Render a whole table. ``lane_of`` returns the lane of so many requests, which decides the price; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
-    renderer = Renderer(whole, taken.columns, dialect=dialect, folder=folder)
+    renderer = Renderer(whole, taken.columns, dialect=dialect, folder=folder, rules=rules)
     found = Preview(
         name or default_name(table, whole),
-        dialect.rules,
+        renderer.rules,
         pricing_of(dialect.name),
         models={model: ModelShare() for model in whole.models},
     )
     rows = RowsWithoutRequest(whole, table.name)
-    inspect = partial(refusal_of, rules=dialect.rules, max_line_bytes=max_line_bytes)
+    inspect = partial(refusal_of, rules=renderer.rules, max_line_bytes=max_line_bytes)
     keys = SeenIds()
     shown = 0
     for batch, made in rendered(taken, renderer, rows, inspect):

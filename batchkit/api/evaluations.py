@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.api.budgets import new_workload_check
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.looking_back import scored_table
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, open_runner
@@ -189,7 +190,14 @@ def _drive_workloads(
     if main is not None:
         runner.change_budget(main, options)
     with counting(mode.observer, "rendering the rows") as advance:
-        workload = runs.next_workload(runner, evaluation, options=options, advance=advance, note=mode.observer.note)
+        workload = runs.next_workload(
+            runner,
+            evaluation,
+            options=options,
+            advance=advance,
+            note=mode.observer.note,
+            planned=told_deadline(runner.settings, mode.observer),
+        )
     while workload is not None:
         progress = drive_from(runner, runner.progress(workload.id), until, mode)
         if not progress.is_finished:

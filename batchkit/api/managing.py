@@ -37,13 +37,16 @@ def cancel(
     return cancel_workload(name, DriveUntil.FINISHED, settings, mode).progress
 
 
-def resubmit(name: str, *, failed: bool = False, settings: Settings | None = None) -> int:
+def resubmit(
+    name: str, *, failed: bool = False, options: SplitOptions | None = None, settings: Settings | None = None
+) -> int:
     """Make requests without an answer pending again; returns how many. Nothing is sent: ``watch`` and ``serve`` send them.
 
     Those are requests that were cancelled, expired or went missing, with ``failed`` also those that were refused. From then on what
-    expires in the workload is sent again without being asked for, also in one of adopted batches.
+    expires in the workload is sent again without being asked for, also in one of adopted batches. Of the ``options`` only the deadline
+    counts.
     """
-    return reopen_workload(name, settings, RunMode(), failed=failed).requests
+    return reopen_workload(name, settings, RunMode(), failed=failed, options=options).requests
 
 
 def clean(
@@ -82,11 +85,11 @@ class Reopened(NamedTuple):
 def reopen_workload(
     name: str, settings: Settings | None, mode: RunMode, *, failed: bool, options: SplitOptions | None = None
 ) -> Reopened:
-    """Do what ``resubmit`` does; ``options`` may name another budget."""
+    """Do what ``resubmit`` does; ``options`` may name a deadline, and another budget."""
     with open_existing(settings, mode) as runner:
         if options is not None:
             runner.change_budget(runner.find(name), options)
-        count = runner.reopen(name, failed=failed)
+        count = runner.reopen(name, failed=failed, options=options)
         workload = runner.find(name)
         return Reopened(count, runner.progress(workload.id), runner.unsendable(workload.id))
 

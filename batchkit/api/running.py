@@ -14,6 +14,7 @@ what happens on the way.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,24 +23,27 @@ from typing import TYPE_CHECKING
 from batchkit import formatting
 from batchkit.api import existing, several
 from batchkit.api.budgets import check_plan, new_workload_check, note_budget
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
 from batchkit.api.outcomes import RunReport, SeveralReport
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
 from batchkit.engine.observer import DO_NOTHING, Observer, counting, driving
+from batchkit.engine.promising import check_possible
 from batchkit.engine.runtime import Runner
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.settings import load_settings
 from batchkit.steps.export import check_target
-from batchkit.steps.split import SplitOptions, check_same
+from batchkit.steps.split import SplitOptions, check_deadline, check_same
 from batchkit.store import workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchkit.api.opening import Source
+    from batchkit.engine.deadline import DeadlinePlan
     from batchkit.engine.progress import Progress
     from batchkit.models import Workload
     from batchkit.settings import Settings
@@ -150,6 +154,7 @@ def run_input(
                 advance=advance,
                 waiting=note_once(mode.observer, f"another command is splitting {name!r}; waiting for it"),
                 accept=new_workload_check(runner.settings, options, mode.observer),
+                planned=told_deadline(runner.settings, mode.observer),
                 blanks=lambda lines: mode.observer.note(
                     f"{formatting.counted(lines, 'blank line')} of the input skipped"
                 ),
@@ -179,8 +184,11 @@ def plan_input(
     options: SplitOptions,
     settings: Settings | None,
     mode: RunMode,
-) -> tuple[str, SplitPlan]:
-    """Make all checks of ``run_input``; returns the workload's name and how the input would be cut. Nothing is stored or sent."""
+) -> tuple[str, SplitPlan, DeadlinePlan | None]:
+    """Make all checks of ``run_input``; returns the workload's name, how the input would be cut, and what its deadline means.
+
+    Nothing is stored or sent.
+    """
     name = workload_name(name, paths)
     _target(paths, name, output, has_default_output=has_default_output)
     found = settings or load_settings()
@@ -194,14 +202,19 @@ def plan_input(
             counting(mode.observer, "checking the input") as advance,
         ):
             plan = runner.plan(paths, options, advance=advance, reuse=reuse)
+            promise = runner.deadline_plan(plan, options)
         if workload is None or workload.request_count is None:
             new_workload_check(found, options, mode.observer, is_dry_run=True)(plan.models)
             check_plan(plan, found.provider)
             note_budget(found, options, mode.observer)
+            if promise is not None:
+                check_possible(promise)
+                plan = replace(plan, lane=promise.lane, window=promise.window)
         else:
             check_same(workload, paths, options)
+            check_deadline(workload, options)
             mode.observer.note(f"the workload {name!r} exists: the same command without --dry-run resumes it")
-        return name, plan
+        return name, plan, promise
 
 
 def watch_workload(

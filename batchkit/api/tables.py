@@ -6,6 +6,7 @@ from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit.api.budgets import new_workload_check
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
@@ -172,6 +173,42 @@ def moderate(
     return _ask(question, settings, timeout_seconds, observer)
 
 
+def speak(
+    table: Source | Sequence[Source],
+    text: str,
+    voice: str,
+    *,
+    query: str | None = None,
+    separator: str | None = None,
+    name: str | None = None,
+    output: Source | None = None,
+    options: SplitOptions | None = None,
+    settings: Settings | None = None,
+    timeout_seconds: float | None = None,
+    observer: Observer = DO_NOTHING,
+    **recipe: Any,
+) -> Progress:
+    """Speak the texts in the column ``text``; else as ``annotate``.
+
+    The folder ``output`` gets a file for each row, named by its key, and ``table.parquet`` with the rows and the ``path``, ``bytes`` and
+    ``sha256`` of their files. ``recipe`` is as for ``batchkit.annotation.presets.speech``: ``model``, ``response_format``, ``speed``, ...
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - an extra
+    from batchkit.annotation.spoken import table_in  # noqa: PLC0415 - as above
+
+    question = TableQuestion(
+        recipe=presets.speech(text, voice, **recipe),
+        parts=parts_of(table),
+        query=query,
+        separator=separator,
+        name=name,
+        output=None if output is None else table_in(str(output)),
+        options=options,
+    )
+    return _ask(question, settings, timeout_seconds, observer)
+
+
 def _ask(
     question: TableQuestion, settings: Settings | None, timeout_seconds: float | None, observer: Observer
 ) -> Progress:
@@ -255,8 +292,10 @@ def begin_table(
     is_default = question.output is None and question.review is None
     with question.opened(lambda: nullcontext(runner), runner.scratch) as (opened, table):
         question = named_as_before(runner, opened, table).with_output(table)
-        question.check_table(table, is_postgres=not runner.store.is_sqlite)
+        question.check_table(table, is_postgres=not runner.store.is_sqlite, provider=runner.settings.provider)
         decisions = question.decisions(table)
+        for note in question.notes(runner.settings):
+            observer.note(note)
         workload = _ensure(runner, table, question, observer)
     if decisions:
         from batchkit.annotation.reviewed import store_decisions  # noqa: PLC0415 - an extra
@@ -314,6 +353,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             advance=counts.enter_context(counting(observer, "rendering the rows")),
             checked=advance_checked,
             waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),
+            planned=told_deadline(runner.settings, observer),
         )
 
 

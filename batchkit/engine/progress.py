@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from batchkit.engine.deadline import standing, terms_of
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import Lane, ShardState, Usage
 from batchkit.owners import is_certainly_dead
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.engine.deadline import Standing
     from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload
     from batchkit.store.budgets import BudgetState
     from batchkit.store.runners import RunnerRow
@@ -73,7 +75,7 @@ class Progress:
     ``budget`` is its budget and what is spent of it, None without one.
     ``doubts`` counts the attempts of the sync lane that may have been paid for without an answer.
     ``vanishing`` are batches whose results are not fetched and are soon deleted. ``reopenable`` is read for a finished workload
-    that holds; else None. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
+    that holds; else None. ``deadline`` is None without one. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     """
 
     workload: Workload
@@ -99,6 +101,7 @@ class Progress:
     vanishing: Vanishing | None = None
     reopenable: Reopenable | None = None
     budget: BudgetState | None = None
+    deadline: Standing | None = None
 
     def __repr__(self) -> str:
         counts = self.counts
@@ -181,6 +184,12 @@ class Progress:
         return self.fetched + self.not_fetched
 
     @property
+    def missing(self) -> int:
+        """Return the number of requests that are to get an answer of their own and have none, here or at the provider."""
+        counts = self.counts
+        return max(counts.total - self.answered - counts.cancelled - counts.following, 0)
+
+    @property
     def is_finished(self) -> bool:
         """Return whether every request has its final state."""
         return self.state is WorkloadState.FINISHED
@@ -206,14 +215,20 @@ _AT_THE_PROVIDER = {ShardState.SUBMITTED, ShardState.ENDED}
 UNSEEN_SECONDS = 120.0
 _ATTENTION_LIMIT = 50
 _LINGER_SECONDS = 300.0
+_CANCEL_SECONDS = 600.0
 
 
 def read_progress(
-    connection: Connection, workload: Workload, *, now: float, linger_seconds: float = _LINGER_SECONDS
+    connection: Connection,
+    workload: Workload,
+    *,
+    now: float,
+    linger_seconds: float = _LINGER_SECONDS,
+    cancel_seconds: float = _CANCEL_SECONDS,
 ) -> Progress:
     """Read a snapshot of one workload; indexed queries only.
 
-    ``linger_seconds`` is the setting ``resubmit_linger_seconds``.
+    ``linger_seconds`` is the setting ``resubmit_linger_seconds``, ``cancel_seconds`` that of the same name.
     """
     totals = shards.totals_by_state(connection, workload.id)
     counts = workloads.count_requests(connection, workload, totals)
@@ -240,12 +255,12 @@ def read_progress(
         resubmitted = shards.resubmitted(
             connection, workload.id, request_count=workload.request_count - workload.unsent_requests
         )
-    worked = None
+    worked = ended_at = None
     if state is WorkloadState.FINISHED:
         # A workload may end without a merge: cancelled before anything was sent, or answered by other requests.
         ended_at = last_merged_at or work_time.ended_at(connection, workload.id) or now
         worked = work_time.work_seconds(connection, workload.id, until=ended_at, is_driven=False)
-    return Progress(
+    progress = Progress(
         workload=workload,
         state=state,
         counts=counts,
@@ -270,6 +285,26 @@ def read_progress(
         doubts=attempts.count_doubts(connection, workload.id) if workload.lane is Lane.SYNC else 0,
         reopenable=_reopenable(connection, workload) if workload.holds and state is WorkloadState.FINISHED else None,
         vanishing=_vanishing(connection, workload, now) if totals.keys() & _AT_THE_PROVIDER else None,
+    )
+    if workload.deadline is None or not progress.is_split:
+        return progress
+    return replace(progress, deadline=_standing(connection, progress, ended_at, cancel_seconds=cancel_seconds))
+
+
+def _standing(
+    connection: Connection, progress: Progress, ended_at: float | None, *, cancel_seconds: float
+) -> Standing | None:
+    workload = progress.workload
+    terms = terms_of(workload, cancel_seconds=cancel_seconds, poll_seconds=0.0)
+    if terms is None:
+        return None
+    return standing(
+        terms,
+        missing=progress.missing,
+        now=progress.read_at,
+        ended_at=ended_at,
+        in_batches=workload.lane is Lane.BATCH,
+        answers=shards.answers_by_lane(connection, workload.id, until=terms.at),
     )
 
 

@@ -31,6 +31,7 @@ class _Rates(NamedTuple):
     per_prompt_token: float | None
     per_completion_token: float | None
     per_second: float | None
+    per_character: float | None = None
 
 
 class Pricing:
@@ -54,6 +55,11 @@ class Pricing:
         rate = _rates(self._prices.catalogue, model).per_second
         return None if rate is None else self._discounted(max(seconds, self._prices.min_billed_seconds) * rate)
 
+    def price_speech(self, model: str, characters: int) -> float | None:
+        """Return the price of a text that is spoken, in USD; None if the model's price is unknown."""
+        rate = _rates(self._prices.catalogue, model).per_character
+        return None if rate is None else self._discounted(characters * rate)
+
     @property
     def discount(self) -> float | None:
         """The share of the ordinary price that a batch saves; None: unknown, so that every price is."""
@@ -71,7 +77,7 @@ class Pricing:
             return "your own profile"
         if not has_catalogue():
             return "no list: genai-prices is not installed"
-        from genai_prices.data import providers  # noqa: PLC0415 - an extra
+        from genai_prices.data import providers  # noqa: PLC0415 - an extra, and slow to load
 
         starts = [
             start
@@ -138,7 +144,7 @@ def _rates(catalogue: str | None, model: str) -> _Rates:
     """Return a model's prices, cached: the package takes 50 microseconds for each."""
     if catalogue is None or not has_catalogue():
         return _Rates(None, None, None)
-    from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra
+    from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra, and slow to load
 
     try:
         found = calc_price(Usage(), model, provider_id=catalogue).model_price
@@ -151,6 +157,7 @@ def _rates(catalogue: str | None, model: str) -> _Rates:
         _rate(found, "input_mtok", _MILLION),
         _rate(found, "output_mtok", _MILLION),
         None if per_hour is None else per_hour / _SECONDS_PER_HOUR,
+        _rate(found, "input_mchars", _MILLION),
     )
 
 

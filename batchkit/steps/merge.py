@@ -200,12 +200,15 @@ def _read_answers(
             status=line.status_code, code=line.error_code, message=line.error_message
         )
 
+    batch = fetched.batch
+    is_cut_off = workload.drain_since is not None and batch.status == BatchStatus.CANCELLED
+    is_cut_off = is_cut_off and workload.cancel_requested_at is None
     reader = AnswerReader(
         requests.shard_requests(connection, fetched.shard),
         shard=fetched.shard,
         bulk=bulk_for(connection),
         policy=workload.policy,
-        codes=_codes(context, fetched.shard),
+        codes=_codes(context, fetched.shard, is_cut_off=is_cut_off),
         cancelling=workload.cancel_requested_at is not None,
         holding=holding,
         elsewhere=placements.known_ids(connection, fetched.shard) if fetched.shard.is_adopted else (),
@@ -218,15 +221,18 @@ def _read_answers(
             reader.read(download.path)
     named = named_requests(connection, context, fetched.shard, fetched.batch)
     return reader.conclude(
-        unanswered=_outcome_of_silence(fetched.batch),
+        unanswered=OutcomeKind.UNSENT if is_cut_off else _outcome_of_silence(batch),
         vanished=fetched.lost is not None,
         named={place: problem for place, _, problem in named},
     )
 
 
-def _codes(context: StepContext, shard: Shard) -> LineCodes:
+def _codes(context: StepContext, shard: Shard, *, is_cut_off: bool) -> LineCodes:
     codes = context.provider.dialect.codes
-    return codes if shard.lane is Lane.BATCH else replace(codes, doubtful=_DOUBTFUL)
+    if is_cut_off:
+        # We cancelled it to keep the deadline: that proves nothing about its requests.
+        return replace(codes, own=dict.fromkeys(codes.cancelled, OutcomeKind.UNSENT))
+    return codes if shard.lane is Lane.BATCH else replace(codes, own=_DOUBTFUL)
 
 
 def _outcome_of_silence(batch: Batch) -> OutcomeKind:

@@ -86,6 +86,10 @@ workloads = Table(
     # What the next part of it may use that the budget had no room for; NULL when it had.
     Column("held_tokens", Float),
     Column("held_usd", Float),
+    Column("stops_late", Boolean, nullable=False, server_default=false()),
+    Column("deadline", Float),
+    Column("sync_rate", Float),
+    Column("drain_since", Float),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
@@ -330,6 +334,7 @@ runners = Table(
 )
 
 # What people decided about rows of annotated tables. ``number`` is the row's, from 1; without a ``decision`` somebody is at it.
+# ``note`` is what they wrote beside it.
 reviews = Table(
     "reviews",
     metadata,
@@ -338,6 +343,7 @@ reviews = Table(
     Column("at", Float, nullable=False),
     Column("reviewer", Text, nullable=False),
     Column("decision", Text),
+    Column("note", Text),
     sqlite_with_rowid=False,
 )
 

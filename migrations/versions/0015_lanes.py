@@ -1,4 +1,4 @@
-"""The lane of shards and workloads, the state of shards whose requests are sent one by one, and budgets."""
+"""The lane of shards and workloads, the state of shards whose requests are sent one by one, deadlines and budgets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -34,6 +34,9 @@ _CHECKS = (
 )
 
 
+_OF_DEADLINES = ("deadline", "sync_rate", "drain_since")
+
+
 def upgrade() -> None:
     """Add the columns; everything until now travels as batches. SQLite changes a CHECK only by copying: it has a row per batch."""
     op.add_column("workloads", sa.Column("lane", sa.Text(), server_default=sa.text("'batch'"), nullable=False))
@@ -42,6 +45,9 @@ def upgrade() -> None:
     op.add_column("workloads", sa.Column("resends_doubts", sa.Boolean(), server_default=sa.true(), nullable=False))
     for column in _budget_columns():
         op.add_column("workloads", column)
+    op.add_column("workloads", sa.Column("stops_late", sa.Boolean(), server_default=sa.false(), nullable=False))
+    for name in _OF_DEADLINES:
+        op.add_column("workloads", sa.Column(name, sa.Float()))
     if _is_sqlite():
         _copy_shards(is_wide=True)
         return
@@ -66,7 +72,7 @@ def downgrade() -> None:
             op.drop_column("shards", column.name)
     for column in _budget_columns():
         op.drop_column("workloads", column.name)
-    for name in ("resends_doubts", "tiers", "is_lane_auto", "lane"):
+    for name in (*_OF_DEADLINES, "stops_late", "resends_doubts", "tiers", "is_lane_auto", "lane"):
         op.drop_column("workloads", name)
 
 

@@ -29,6 +29,7 @@ WORKLOAD = {
     "source": "nightly.jsonl",
     "adopted_at": None,
     "holds": False,
+    "deadline": None,
     "window": "24h",
     "max_window": "7d",
     "shard_lines": 1_000,
@@ -203,6 +204,7 @@ def test_a_plan_is_stable():
         "reused": 0,
         "repeated": 0,
         "estimate": None,
+        "deadline": None,
     }
 
 

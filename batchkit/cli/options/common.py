@@ -253,6 +253,37 @@ Tier = Annotated[
         show_default=False,
     ),
 ]
+Deadline = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="TIME",
+        help="Finish by 2026-12-01T08:00+01:00 (without a zone: local time). Requests travel in batches as long as there is time, and"
+        " what is then missing one by one; implies --lane auto. One that the limits cannot keep is refused.",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        "--within",
+        metavar="SPAN",
+        help="The same, so long from the first command on: 90m, 6h, 2d.",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Late = Annotated[
+    str | None,
+    typer.Option(
+        "--late",
+        metavar="finish|stop",
+        help="After the deadline: finish continues, stop sends nothing more and ends with exit code 4 (default finish).",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
 OnDoubt = Annotated[
     str | None,
     typer.Option(

@@ -17,7 +17,7 @@ from batchkit.cli.render.bar import Shares, StateBar, StateLegend
 from batchkit.cli.render.machine import NO_RUNS
 from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
-from batchkit.engine import situation
+from batchkit.engine import deadline_words, situation
 from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import BatchStatus, Lane, ShardState
 from batchkit.reports.costs import cost_text
@@ -259,6 +259,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         kind = wait.kind.value if wait.is_warning else ""
         style = "" if not wait.is_warning else "yellow" if kind == "budget" else "bold red"
         rows.append((labels.pop(kind, ""), Text(wait.line(moment.now), style=style)))
+    if progress.deadline is not None:
+        rows.append(("deadline", Text(deadline_words.standing_text(progress.deadline, moment.now))))
     if progress.expired_attempts:
         rows.append(("expired", Text(situation.expired_text(progress))))
     if progress.doubts:
@@ -285,8 +287,10 @@ def _shares(progress: Progress) -> Shares:
     )
 
 
-def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> RenderableType:
-    """Return a description of how an input would be cut, for ``--dry-run``; ``estimate`` is its cost."""
+def plan_view(
+    name: str, plan: SplitPlan, estimate: Estimate | None = None, deadline: Sequence[str] = ()
+) -> RenderableType:
+    """Return a description of how an input would be cut, for ``--dry-run``; ``estimate`` is its cost, ``deadline`` what its deadline means."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -298,6 +302,8 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
         grid.add_row("reuse", situation.reuse_text(plan.requests, plan.reused, plan.repeated))
     window = f", window {plan.window}" if plan.lane is Lane.BATCH else ""
     grid.add_row("lane", "batches" if plan.lane is Lane.BATCH else "single calls, at the ordinary price")
+    for line in deadline:
+        grid.add_row("deadline", line)
     grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}{window}")
     for endpoint, count in sorted(plan.endpoints.items()):
         own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]

@@ -9,7 +9,7 @@ from rich.text import Text
 from batchkit import formatting
 from batchkit.api.remembered import TABLE_PREFIX, remembered
 from batchkit.cli.render import display, exits
-from batchkit.engine import situation
+from batchkit.engine import deadline_words, situation
 from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardState
 from batchkit.reports.costs import cost_text
@@ -45,6 +45,8 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
     if progress.failures:
         yield display.failures_text(progress.failures)
     yield from _facts(progress)
+    if deadline := deadline_words.summary_text(progress):
+        yield Text(deadline)
     if output is not None:
         yield next_step("results", str(output))
     elif progress.is_finished:
@@ -133,6 +135,8 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     yield Text(f"{situation.answered_line(progress)}; {', '.join(situation.rest_parts(progress))}".rstrip("; "))
     for wait in situation.waits(progress):
         yield Text(wait.sentence(progress.read_at))
+    if deadline := deadline_words.summary_text(progress):
+        yield Text(deadline)
     if batches:
         yield Text("the batches keep running at the provider")
     yield next_step("resume", again)
