@@ -9,6 +9,8 @@ from batchkit.emulator import Scenario
 from batchkit.emulator.faults.lines import FailLines
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
+from batchkit.models import Lane
+from batchkit.provider.pricing import pricing_of
 from tests.workloads import chat_line, write_lines
 
 MODEL = "openai/gpt-oss-20b"
@@ -180,3 +182,19 @@ def test_whoever_is_notified_hears_of_the_budget_once(batchkit, emulator, tmp_pa
     report = jsonl.loads(told.read_text())
     assert (report["kind"], report["exit_code"], report["workload"]) == ("budget", 6, "input")
     assert report["reason"].startswith("stopped by the budget: ")
+
+
+def test_speech_has_a_budget_by_its_characters(batchkit, emulator):
+    """What is spoken is priced before it is sent: the budget has room for some rows, and a larger one for all."""
+    model = "canopylabs/orpheus-v1-english"
+    texts = [f"Sentence number {number:02}, spoken aloud" for number in range(6)]
+    Path("lines.csv").write_text("\n".join(["id,line", *(f'{place},"{text}"' for place, text in enumerate(texts)), ""]))
+    words = ("speak", "lines.csv", "--text", "line", "--voice", "hannah", "--key", "id", "--no-prefect", "-o", "spoken")
+    one = pricing_of("groq", Lane.SYNC).price_speech(model, len(texts[0]))
+    ended = batchkit(*words, "--max-cost", f"{one * 2.5:.9f}", "--json")
+    assert ended.code == 6, ended.err
+    found = jsonl.loads(ended.out)["cost"]
+    assert found["spent_usd"] == pytest.approx(2 * one)
+    assert executed(emulator) == 2
+    assert batchkit(*words, "--max-cost", "1").code == 0
+    assert executed(emulator) == 6
