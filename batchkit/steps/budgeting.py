@@ -183,7 +183,7 @@ def _catch_up(context: StepContext, workload: Workload, pricing: Pricing | None)
             budgets.set_prices(connection, usd)
 
 
-def settled(workload: Workload, shard: Shard, answers: ShardAnswers | None) -> dict[str, Any]:
+def settled(provider: str, shard: Shard, answers: ShardAnswers | None) -> dict[str, Any]:
     """Return the values of a merged shard that take the place of its reservation; none for a shard without one.
 
     Requests that may have been executed without an answer, and answers that do not tell their tokens, count as their estimates.
@@ -203,7 +203,7 @@ def settled(workload: Workload, shard: Shard, answers: ShardAnswers | None) -> d
         "spent_tokens": sum(map(sum, used.values())) + mean.tokens * guessed,
     }
     if shard.estimated_usd is not None:
-        pricing = pricing_of(workload.provider, shard.lane)
+        pricing = pricing_of(provider, shard.lane)
         usd = 0.0
         for model, (prompt, completion) in used.items():
             found = pricing.price(model or shard.model or "", prompt, completion)

@@ -191,6 +191,7 @@ def test_speech_has_a_budget_by_its_characters(batchkit, emulator):
     Path("lines.csv").write_text("\n".join(["id,line", *(f'{place},"{text}"' for place, text in enumerate(texts)), ""]))
     words = ("speak", "lines.csv", "--text", "line", "--voice", "hannah", "--key", "id", "--no-prefect", "-o", "spoken")
     one = pricing_of("groq", Lane.SYNC).price_speech(model, len(texts[0]))
+    assert one is not None
     ended = batchkit(*words, "--max-cost", f"{one * 2.5:.9f}", "--json")
     assert ended.code == 6, ended.err
     found = jsonl.loads(ended.out)["cost"]
