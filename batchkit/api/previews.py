@@ -70,7 +70,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 name=question.name,
                 folder=question.folder,
                 reuse=reuse,
-                lane_of=lane_of(found, question.split_options),
+                lane_of=lane_of(found, question.split_options, question.recipe.models),
                 rules=rules_of(found, question.split_options),
                 earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
                 advance=advance,

@@ -21,7 +21,7 @@ from batchkit.steps.context import Timing
 from batchkit.steps.split import SplitDefaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pydantic import SecretStr
 
@@ -121,8 +121,13 @@ def split_defaults(settings: Settings) -> SplitDefaults:
     )
 
 
-def lane_of(settings: Settings, options: SplitOptions) -> Callable[[int], Lane]:
-    """Return a function from a number of requests to their lane."""
+def lane_of(settings: Settings, options: SplitOptions, models: Iterable[str]) -> Callable[[int], Lane]:
+    """Return a function from a number of requests to these models to their lane."""
+    known = settings.dialect.rules.model_endpoints
+    # Models that batches do not have: an open lane is the one that does.
+    are_single = any(known.get(model.lower()) == () for model in models)
+    if are_single and (options.lane or settings.lane) is LaneChoice.AUTO:
+        return lambda _requests: Lane.SYNC
     return lambda requests: options.lane_of(lambda: requests, default=settings.lane, default_small=settings.small)
 
 
