@@ -13,7 +13,7 @@ from batchkit.files import jsonl
 AUDIO_FOLDER: Final = "audio"
 #: How the bodies of binary answers begin, as a pattern of SQL.
 FILE_ANSWERS: Final = '{"path":"audio/%'
-_BEGINNING: Final = FILE_ANSWERS.removesuffix("%").encode()
+BEGINNING: Final = FILE_ANSWERS.removesuffix("%").encode()
 #: What a server writes in an answer of its own must lead nowhere else.
 _PATH: Final = re.compile(r"audio/\w[\w.-]*/\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
@@ -33,7 +33,7 @@ _read: Final = jsonl.typed_reader(FileAnswer)
 
 def file_answer(body: bytes | None) -> FileAnswer | None:
     """Read a body that is a binary answer; None for any other one."""
-    if body is None or not body.startswith(_BEGINNING):
+    if body is None or not body.startswith(BEGINNING):
         return None
     try:
         found = _read(body)

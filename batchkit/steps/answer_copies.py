@@ -6,7 +6,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
 
-from batchkit.answers.file_answers import file_answer
+from batchkit.answers.file_answers import BEGINNING, file_answer
 from batchkit.errors import SpoolError
 from batchkit.files.spool import disk_errors, sha256_of, whole_file
 
@@ -48,8 +48,8 @@ class AnswerCopies:
     def note(self, bodies: Iterable[bytes | None]) -> None:
         """Copy the files that some bodies name. Raises ``SpoolError`` for an error of the disk."""
         for body in bodies:
-            answer = file_answer(body)
-            if answer is not None:
+            # Of a million answers mostly none is a file.
+            if body is not None and body.startswith(BEGINNING) and (answer := file_answer(body)) is not None:
                 self._copy(answer)
 
     def _copy(self, answer: FileAnswer) -> None:
