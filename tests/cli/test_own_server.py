@@ -5,6 +5,7 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,8 +20,8 @@ class _Server(BaseHTTPRequestHandler):
     """Answers chats with ``yes``, as llama.cpp's server writes them; with ``key`` it asks for one."""
 
     protocol_version = "HTTP/1.1"
-    key = None
-    calls = ()
+    key: str | None = None
+    calls: ClassVar[list[Any]] = []
 
     def log_message(self, *_):
         """Print nothing."""
@@ -63,7 +64,7 @@ class _Server(BaseHTTPRequestHandler):
 @contextmanager
 def serving(key=None):
     """Serve until the block ends; yields the flags of commands and the list of bodies that came."""
-    calls = []
+    calls: list[Any] = []
     handler = type("Handler", (_Server,), {"key": key, "calls": calls})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -151,11 +152,13 @@ def test_another_machine_needs_a_key(batchkit):
     assert "there is no API key" in ended.err
 
 
-def test_endpoints_that_it_lacks_stop_the_command(batchkit):
-    """A request to an endpoint that the server does not have ends with its address, and nothing is counted as failed."""
-    body = {"model": MODEL, "input": "hello"}
-    write_lines(Path("input.jsonl"), [{"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": body}])
+def test_endpoints_that_it_lacks_fail_alone(batchkit):
+    """A request to an endpoint that the server does not have fails with the server's words, and the others are answered."""
+    line = {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": {"model": MODEL, "input": "hello"}}
+    write_lines(Path("input.jsonl"), [line, chat_line("c", model=MODEL)])
     with serving() as (flags, _):
         ended = batchkit("run", "input.jsonl", *flags, "-o", "out.jsonl")
-    assert ended.code != 0
-    assert not Path("out.jsonl").exists() or read_lines(Path("out.jsonl"))[0]["error"] is not None
+    assert ended.code == 3, ended.err
+    refused, answered = read_lines(Path("out.jsonl"))
+    assert "File Not Found" in refused["error"]["message"]
+    assert answered["error"] is None
