@@ -166,6 +166,14 @@ class Settings(BaseSettings):
         default=30, description="How long an interrupted command waits for calls of the sync lane that are on the way."
     )
 
+    max_cost: PositiveFloat | None = Field(
+        default=None, description="What a new workload may cost, in USD; by default there is no limit."
+    )
+    max_total_tokens: PositiveInt | None = Field(
+        default=None,
+        description="What a new workload may use, in tokens of prompts and answers; by default there is no limit.",
+    )
+
     poll_interval_seconds: PositiveFloat = Field(default=15, description="First wait between two status calls.")
     max_poll_interval_seconds: PositiveFloat = Field(default=300, description="Longest wait between two status calls.")
     lease_seconds: PositiveFloat = Field(default=60, description="How long a silent runner keeps what it has taken.")
@@ -178,6 +186,9 @@ class Settings(BaseSettings):
     )
     resubmit_linger_seconds: float = Field(
         default=300, ge=0, description="How long a few returned requests wait for company before a small shard is cut."
+    )
+    cancel_seconds: NonNegativeFloat = Field(
+        default=600, description="How long a cancelled batch may take to stop; a deadline leaves so much time for it."
     )
     capacity_wait_seconds: PositiveFloat = Field(
         default=60, description="First wait after the provider refused for want of capacity; doubles each time."

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.annotation.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.models import Workload
     from batchkit.preflight import ModelShare
+    from batchkit.provider.pricing import Pricing
 
 _EARLIER: Final = 5
 _LOOKED_AT: Final = 200

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
 from batchkit.annotation.estimate import Estimate, estimate
-from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.render import KEY_REPEATED, Renderer, RowProblem
 from batchkit.annotation.rendering import (
     RowsWithoutRequest,
@@ -27,17 +26,18 @@ from batchkit.files import jsonl
 from batchkit.files.uniqueness import SeenIds
 from batchkit.models import Lane
 from batchkit.preflight import ModelShare
+from batchkit.provider.pricing import pricing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batchkit.annotation.estimate import Earlier
-    from batchkit.annotation.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
     from batchkit.preflight import LineRules
     from batchkit.provider.dialect import Dialect
+    from batchkit.provider.pricing import Pricing
     from batchkit.steps.reuse_plan import PlannedReuse
 
     #: Makes the requests of a row with its number. Raises ``RowProblem``.

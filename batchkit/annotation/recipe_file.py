@@ -74,6 +74,8 @@ class _TableRecipe(BaseModel):
     tries: Count | None = None
     on_empty: RowPolicy | None = None
     bad_rows: RowPolicy | None = None
+    max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_total_tokens: Count | None = None
 
 
 class AnnotateRecipe(_TableRecipe):

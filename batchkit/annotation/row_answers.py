@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchkit.annotation.executed_tools import executed_tools
 from batchkit.annotation.output_columns import OutputColumns, tells_tools
-from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.annotation.reviewed import DecidedRows
@@ -26,6 +25,7 @@ from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
 from batchkit.files.jsonl import answer_text
 from batchkit.models import RequestState
+from batchkit.provider.pricing import Pricing, pricing_of
 from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import attempts, results, shards
 from batchkit.store.outputs import OutputTable

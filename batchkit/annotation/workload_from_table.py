@@ -23,15 +23,17 @@ from batchkit.steps.input_check import longest_line
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.annotation.rendering import Rendered
     from batchkit.datasets import Table
+    from batchkit.engine.deadline import DeadlinePlan
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
+    from batchkit.preflight import ModelShare
     from batchkit.settings import Settings
 
 #: The snapshot's name in workloads of earlier versions, which wrote their keys by ``str``.
@@ -53,12 +55,13 @@ def ensure_workload(
     advance: Callable[[int], None] = lambda _rows: None,
     checked: Callable[[int], None] = lambda _lines: None,
     waiting: Callable[[], None] = lambda: None,
+    planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object] = lambda _shares, _plan: None,
 ) -> Workload:
     """Make sure that the workload of a table and a recipe exists and is completely split; a repetition is a no-op.
 
     ``name`` is by default the table's name with a digest of recipe and content. Relative paths of images begin in ``folder``.
     ``accept`` takes the models of a new workload, and may raise ``UsageError``. ``advance`` gets the number of further rendered rows, ``checked`` the number of checked requests; ``waiting`` is called while
-    another runner splits. A kill at any moment leaves nothing half done. Raises ``WorkloadConflict`` if the name
+    another runner splits; ``planned`` is as for ``Runner.split``. A kill at any moment leaves nothing half done. Raises ``WorkloadConflict`` if the name
     belongs to something else, ``InputInvalid`` with all rows that have no request, ``UsageError`` for the recipe; nothing is sent.
     """
     whole = with_table(recipe, table)
@@ -91,6 +94,7 @@ def ensure_workload(
                 advance=checked,
                 waiting=waiting,
                 keep=rendered.keep,
+                planned=planned,
             )
 
 

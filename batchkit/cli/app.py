@@ -34,6 +34,7 @@ from batchkit.cli.verbs import (
     speak,
     status,
     transcribe,
+    view,
     watch,
 )
 from batchkit.errors import BatchkitError
@@ -43,7 +44,16 @@ if TYPE_CHECKING:
 
 _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Workloads": (run.run, run.submit, adopt.adopt, watch.watch, status.status, status.export, report.report),
+    "Workloads": (
+        run.run,
+        run.submit,
+        adopt.adopt,
+        watch.watch,
+        status.status,
+        status.export,
+        report.report,
+        view.view,
+    ),
     "Evaluations": (runs.runs, runs.compare),
     "Tables": (annotate.annotate, transcribe.transcribe, speak.speak, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),

@@ -139,6 +139,14 @@ class _Written(str):
     __slots__ = ()
 
 
+def dumps_readably(value: Any) -> str:
+    """Return a value as indented JSON for people, with the characters as they are; nested too deeply for that, as ``dumps`` writes it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    except RecursionError:
+        return dumps(value).decode()
+
+
 def _pieces(value: Any, string: Callable[[str], str]) -> Iterator[str]:
     """Yield JSON of values that orjson refuses: slowly, and without recursion, so that any nesting can be written."""
     todo = [value]

@@ -45,6 +45,9 @@ _REFUSALS_OF_A_TIER: Final = 3
 _CAPACITY_EXCEEDED: Final = 498  # of a service tier (console.groq.com/docs/flex-processing)
 #: With fewer requests that wait, another shard is taken.
 _LEAST_WAITING: Final = 20
+#: A rate is known after so many answers in the time that it is measured over.
+_LEAST_MEASURED: Final = 20
+_MEASURED_SECONDS: Final = 60
 #: The dispatcher asks again after this long even if nobody told it that something changed.
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 
@@ -173,6 +176,17 @@ class SyncLane:
             (park.key.model, park.reason, self._clock() + max(park.until - now, 0.0))
             for park in self._gates.parked(now)
         ]
+
+    def answers_per_second(self, workload_id: WorkloadId) -> float | None:
+        """Return how many answers a second came over the last minute; None while few have come, or none of the workload are due."""
+        with self._changed:
+            is_busy = any(shard.workload_id == workload_id and not shard.is_over for shard in self._shards.values())
+        if not is_busy:
+            return None
+        now = time.monotonic()
+        keys = self._gates.keys()
+        rate = sum(self._gates.snapshot(key, now).answers_per_second for key in keys)
+        return rate if rate * _MEASURED_SECONDS >= _LEAST_MEASURED else None
 
     def trouble(self) -> Trouble | None:
         """Return the outage: calls have failed since then, without an answer in between; None without one."""

@@ -18,6 +18,7 @@ from batchkit.sending.journal import IN_DOUBT_CODE, Journal, copy_answers, error
 from batchkit.sending.lane_shard import LaneShard
 from batchkit.sending.media import answer_folder, answers_with_file, body_of_line
 from batchkit.steps.answer_files import answers_path
+from batchkit.steps.budgeting import reserve
 from batchkit.steps.context import StepReport
 from batchkit.store import requests, shard_leases, shards, workloads
 
@@ -51,21 +52,27 @@ def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Shar
         held = shard_leases.held_until(connection, shard_ids, owner=context.owner)
         found = [shards.get(connection, shard_id) for shard_id in held]
     report = StepReport({})
+    is_ending = workload.cancel_requested_at is not None or workload.is_stopped_late(context.clock())
     for shard in found:
         if lane.holds(shard.id):
             lane.extend(shard.id, held[shard.id])
-        elif shard.state is ShardState.PLANNED and workload.cancel_requested_at is None:
+        elif shard.state is ShardState.PLANNED and not is_ending:
             report += _begin(context, lane, workload, shard, held[shard.id])
         elif shard.state is ShardState.SENDING:
             report += _conclude(context, workload, shard)
     mine = lane.of_workload(workload_id)
-    is_cancelled = workload.cancel_requested_at is not None
-    lane.halt([shard.id for shard in mine if is_cancelled or shard.id not in held])
+    lane.halt([shard.id for shard in mine if is_ending or shard.id not in held])
     lane.wait(workload_id, _WAIT_SECONDS, stopping=context.stopping)
     return report + _settle(context, lane, workload)
 
 
 def _begin(context: StepContext, lane: SyncLane, workload: Workload, shard: Shard, valid_until: float) -> StepReport:
+    try:
+        held = reserve(context, workload, shard)
+    except StateConflict:
+        return StepReport({"taken over": 1})
+    if held is not None:
+        return held
     # The journal is there before the state says so: without it the shard was begun on another machine.
     journal = Journal(journal_path(context, workload, shard.key))
     try:

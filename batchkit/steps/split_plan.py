@@ -8,8 +8,10 @@ from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 from batchkit import preflight
+from batchkit.budget import NO_BUDGET, Budget
 from batchkit.errors import InputInvalid
 from batchkit.models import Destination, Lane, LaneChoice
+from batchkit.sending.estimate import RECORDING_SECONDS, estimate
 from batchkit.sharding import is_full
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.split import shard_lines_of
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from batchkit.sending.reservations import Amounts
     from batchkit.steps.input_check import CheckedLine
     from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitDefaults, SplitOptions
@@ -31,7 +34,7 @@ class SplitPlan:
 
     ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
     that the requests set themselves. ``reused`` and ``repeated`` of the ``requests`` would not be sent (see ``PlannedReuse``); the
-    other figures are without them.
+    other figures are without them. ``budget`` is that of the workload, ``first`` what the first request to ``first_model`` may use.
     """
 
     requests: int
@@ -49,6 +52,9 @@ class SplitPlan:
     repeated: int = 0
     shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
     lane: Lane = Lane.BATCH
+    budget: Budget = NO_BUDGET
+    first: Amounts | None = None
+    first_model: str = ""
 
 
 def plan(
@@ -92,6 +98,8 @@ def _plan(
     endpoints: dict[str, int] = {}
     warnings: dict[str, int] = {}
     shares: dict[str, preflight.ModelShare] = {}
+    first: Amounts | None = None
+    first_model = ""
     size = 0
     for line in check.lines() if reuse is None else _sent(check.lines(), reuse):
         destination = Destination(line.endpoint, line.model if has_one_model else None)
@@ -106,9 +114,10 @@ def _plan(
         endpoints[line.endpoint] = endpoints.get(line.endpoint, 0) + 1
         for warning in line.warnings:
             warnings[warning] = warnings.get(warning, 0) + 1
-        estimate = preflight.estimate_tokens(line.record)
         size += next_bytes
-        shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
+        if first is None:
+            first, first_model = _amounts(line), line.model
+        shares.setdefault(line.model, preflight.ModelShare()).add(preflight.estimate_tokens(line.record))
     cuts.extend((destination.endpoint, *size_so_far) for destination, size_so_far in open_cuts.items())
     return SplitPlan(
         requests=check.line_count,
@@ -119,14 +128,21 @@ def _plan(
         prompt_tokens=sum(share.prompt_tokens for share in shares.values()),
         completion_tokens=sum(share.completion_tokens for share in shares.values()),
         shard_lines=max_lines,
-        window=options.window or defaults.window,
+        window=defaults.window_of(options),
         lane=lane,
         warnings=warnings,
         blank_lines=check.blank_count,
         reused=0 if reuse is None else reuse.reused,
         repeated=0 if reuse is None else reuse.repeated,
         shares=shares,
+        budget=defaults.budget(options),
+        first=first,
+        first_model=first_model,
     )
+
+
+def _amounts(line: CheckedLine) -> Amounts:
+    return estimate(line.record["body"], line.endpoint, audio_seconds=RECORDING_SECONDS)
 
 
 def _sent(lines: Iterator[CheckedLine], reuse: PlannedReuse) -> Iterator[CheckedLine]:

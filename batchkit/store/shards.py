@@ -167,7 +167,9 @@ def move_to_lane(connection: Connection, workload_id: WorkloadId, lane: Lane) ->
     planned = update(shards).where(
         shards.c.workload_id == workload_id, shards.c.state == ShardState.PLANNED.value, shards.c.lane != lane.value
     )
-    moved = planned.values(lane=lane.value, not_before=0, refusals=0).returning(shards.c.line_count)
+    # What is reserved was at the prices of the other lane.
+    unreserved = {"estimated_tokens": None, "estimated_usd": None}
+    moved = planned.values(lane=lane.value, not_before=0, refusals=0, **unreserved).returning(shards.c.line_count)
     return sum(connection.scalars(moved))
 
 
@@ -219,6 +221,34 @@ def totals_by_state(connection: Connection, workload_id: WorkloadId) -> dict[Sha
         )
         for row in connection.execute(_TOTALS_BY_STATE, {"workload_id": workload_id})
     }
+
+
+_BY_LANE = (
+    select(
+        shards.c.lane,
+        func.sum(case((shards.c.merged_at <= bindparam("until"), shards.c.succeeded + shards.c.failed), else_=0)),
+        func.sum(case((shards.c.merged_at > bindparam("until"), shards.c.succeeded + shards.c.failed), else_=0)),
+    )
+    .where(shards.c.workload_id == bindparam("workload_id"), shards.c.state == ShardState.MERGED.value)
+    .group_by(shards.c.lane)
+    .order_by(shards.c.lane)
+)
+
+
+def answers_by_lane(connection: Connection, workload_id: WorkloadId, *, until: float) -> dict[Lane, tuple[int, int]]:
+    """Count the answers and errors that were stored by a time (Unix seconds) and after it, by lane; lanes without any do not appear."""
+    rows = connection.execute(_BY_LANE, {"workload_id": workload_id, "until": until})
+    return {Lane(lane): (int(before), int(after)) for lane, before, after in rows if before or after}
+
+
+def tokens_by_lane(connection: Connection, workload_id: WorkloadId) -> dict[Lane, int]:
+    """Sum the tokens of the merged answers of a workload, by the lane of their shards."""
+    query = (
+        select(shards.c.lane, func.sum(shards.c.prompt_tokens + shards.c.completion_tokens))
+        .where(shards.c.workload_id == workload_id)
+        .group_by(shards.c.lane)
+    )
+    return {Lane(lane): int(tokens) for lane, tokens in connection.execute(query)}
 
 
 class Resubmitted(NamedTuple):

@@ -21,7 +21,7 @@ class _Server(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     key: str | None = None
-    calls: ClassVar[list[Any]] = []
+    calls: ClassVar[list[dict[str, Any]]] = []
 
     def log_message(self, *_):
         """Print nothing."""
@@ -64,7 +64,7 @@ class _Server(BaseHTTPRequestHandler):
 @contextmanager
 def serving(key=None):
     """Serve until the block ends; yields the flags of commands and the list of bodies that came."""
-    calls: list[Any] = []
+    calls: list[dict[str, Any]] = []
     handler = type("Handler", (_Server,), {"key": key, "calls": calls})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

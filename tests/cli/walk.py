@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Verbs that run as a Prefect flow by default.
 _IN_FLOWS = {"annotate", "cancel", "eval", "moderate", "resubmit", "run", "speak", "submit", "transcribe", "watch"}
 #: Words of commands that need more than an emulator and a database.
-_ELSEWHERE = ({"serve"}, {"eval", "--deploy"}, {"demo"})
+_ELSEWHERE = ({"serve"}, {"view"}, {"eval", "--deploy"}, {"demo"})
 
 
 def _parse(command: Any, words: list[str]) -> None:

@@ -135,6 +135,8 @@ def transcribe(
         temperature=temperature,
         allow_paths=allow_paths or None,
         tries=tries,
+        max_cost=cut.max_cost,
+        max_total_tokens=cut.max_total_tokens,
     )
     asked.require("audio", "--audio")
     arguments = asked.of_requests
