@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.api import existing
+from batchkit.api.deadlines import plan_deadline
 from batchkit.api.evaluations import ALL_ROWS
 from batchkit.api.listed_models import model_check
 from batchkit.engine.composition import lane_of
@@ -72,6 +73,8 @@ def preview_suite(
         )
     models = {*file.suite.models, *(model for judge in file.suite.judges for model in judge.models)}
     model_check(found, mode.observer, is_dry_run=True)(models)
+    lane = lane_of(found, options)(shown.requests)
+    plan_deadline(found, options, shown.models, lane=lane, observer=mode.observer)
     with existing.readable_store(found) as store:
         if store is None:
             baselines.check_named(None, file.suite)
