@@ -153,7 +153,8 @@ class WorkloadRecords:
             deadline=found.terms.at,
             stops_late=options.late is OnLate.STOP,
             sync_rate=found.terms.rate,
-            drain_since=None,
+            # Batches that run are left at once.
+            drain_since=now if found.lane is Lane.SYNC else None,
             lane=found.lane.value,
             is_lane_auto=True,
         )

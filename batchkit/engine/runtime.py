@@ -123,11 +123,12 @@ class Runner(WorkloadDriving):
         planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object],
     ) -> SplitOptions:
         """Return the options with what the deadline of a new workload means. The deadline of one that exists stays as it is."""
-        if not options.has_deadline:
+        if not options.has_deadline and options.late is None:
             return options
         known = self.known(name)
         if known is not None and known.request_count is not None:
             return options
+        promising.check_late(options)
         reuse = None
         if options.reuse_mode is not ReuseMode.OFF:
             digests = RequestDigests(

@@ -105,6 +105,7 @@ def totals_of_calls(command):
         (("--within", "soon"), "is no span of time"),
         (("--within", "0h"), "is no span of time"),
         (("--within", "1h", "--late", "maybe"), "there is no such choice"),
+        (("--late", "stop"), "there is none"),
     ],
 )
 def test_deadlines_that_make_no_sense_are_refused(start_command, flags, words):
