@@ -246,6 +246,27 @@ def test_resubmit_takes_a_deadline(start_command):
     assert answered(command) == names
 
 
+def test_rows_of_a_table_have_a_deadline_too(start_command):
+    """``annotate`` tells what it means, refuses one that cannot be met in its dry run too, and answers all rows in time."""
+    command = begin(start_command)
+    write_lines(
+        command.folder / "rows.jsonl", [{"id": f"r{number}", "text": f"Text {number}"} for number in range(200)]
+    )
+    annotate = ("annotate", "rows.jsonl", "--prompt", "{{text}}", "--model", "openai/gpt-oss-20b", "--name", "rows")
+    for more in (("--dry-run",), ("--no-prefect",)):
+        refused = command.run(*annotate, "--within", "5m", "--rpm", "30", *more)
+        assert refused.returncode == 2
+        assert "cannot be met" in refused.stderr
+    shown = command.run(*annotate, "--within", "6h", "--rpm", "30", "--dry-run")
+    assert "30 single calls a minute" in " ".join(shown.stderr.split())
+    ended = command.run(*annotate, "--within", "6s", "--no-prefect", "--shard-lines", "50", "-o", "out.jsonl")
+    assert ended.returncode == 0, ended.stderr
+    assert len(read_lines(command.folder / "out.jsonl")) == 200
+    assert totals_of_calls(command) > 0
+    assert bought_once(command.emulator.ledger(), 200)
+    assert status(command, "rows")["deadline"]["outlook"] == "met"
+
+
 @pytest.mark.slow
 def test_an_hour_is_kept_over_twenty_thousand_requests(start_command):
     """An emulated hour, which takes two minutes here: 40 % would expire, all are answered in time, each bought once."""
