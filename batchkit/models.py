@@ -357,7 +357,7 @@ class Workload:
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     ``adopted_at`` is when its batches were adopted. While it ``holds``, nothing of it is sent again: a request without an answer fails.
     New shards of it are of the ``lane``, which the user chose unless ``is_lane_auto``; ``tiers`` are the service tiers of its calls on the sync lane, the first choice first, with
-    commas. ``deadline`` is when it is to be finished, None without one; one that ``stops_late`` sends nothing more from then on.
+    commas. ``deadline`` is when it is to be finished, given at ``deadline_since``, both None without one; one that ``stops_late`` sends nothing more from then on.
     ``sync_rate`` is how many requests per second the sync lane is expected to answer, None when nothing is known of it, and
     ``drain_since`` when its requests began to leave their batches for the sync lane, so that the deadline is kept.
     """
@@ -394,6 +394,7 @@ class Workload:
     is_lane_auto: bool = False
     tiers: str | None = None
     deadline: float | None = None
+    deadline_since: float | None = None
     stops_late: bool = False
     sync_rate: float | None = None
     drain_since: float | None = None

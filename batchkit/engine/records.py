@@ -151,6 +151,7 @@ class WorkloadRecords:
             connection,
             workload.id,
             deadline=found.terms.at,
+            deadline_since=now,
             stops_late=options.late is OnLate.STOP,
             sync_rate=found.terms.rate,
             # Batches that run are left at once.

@@ -82,6 +82,7 @@ def _workload(row: Any) -> Workload:
         is_lane_auto=row.is_lane_auto,
         tiers=row.tiers,
         deadline=row.deadline,
+        deadline_since=row.deadline_since,
         stops_late=row.stops_late,
         sync_rate=row.sync_rate,
         drain_since=row.drain_since,
@@ -137,6 +138,7 @@ def add(
         "tiers": tiers,
         "resends_doubts": policy.resends_doubts,
         "deadline": deadline,
+        "deadline_since": None if deadline is None else at,
         "stops_late": stops_late,
         "sync_rate": sync_rate,
     }
