@@ -217,6 +217,7 @@ def test_a_wheel_contains_everything_and_needs_no_checkout(tmp_path):
         "assert batchkit.flows.__file__.startswith(sys.argv[1]), batchkit.flows.__file__\n"
         "assert str(migrate.migrations_directory()).startswith(sys.argv[1])\n"
         "import batchkit.reports.page as page; page._environment().get_template('page.html')\n"
+        "import batchkit.view.rendering as view; [view._read(name) for name in view._OWN]\n"
         "sys.argv = ['batchkit', 'db', 'upgrade']; main()\n"
     )
     done = subprocess.run(
@@ -227,7 +228,7 @@ def test_a_wheel_contains_everything_and_needs_no_checkout(tmp_path):
     assert (work / ".batchkit" / "batchkit.db").exists()
     for needed in ("flows/prefect.yaml", "migrations/partition_by_workload.sql", "py.typed"):
         assert f"batchkit/{needed}" in names
-    assert not [name for name in names if name.endswith("README.md")]
+    assert not [name for name in names if name.endswith(("README.md", ".png"))]
     page = email.message_from_string(next(site.glob("*.dist-info/METADATA")).read_text()).get_payload()
     assert isinstance(page, str)
     assert blocks(page) == blocks(FRONT_TEXT)

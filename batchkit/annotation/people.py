@@ -95,16 +95,18 @@ class GoldMeasure:
         Raises ``UsageError`` for a cell that should be a number and is none.
         """
         for label, counts in self._labels.items():
-            gold = gold_text(row[self._columns[label]], self._recipe, label)
+            gold = gold_text(row.get(self._columns[label]), self._recipe, label)
             if gold is not None:
                 for count, value in zip(counts, values, strict=True):
                     count[gold, label_text(value, label)] += 1
         for label, measures in self._numbers.items():
             column = self._columns[label]
             try:
-                number = gold_number(row[column])
+                number = gold_number(row.get(column))
             except ValueError:
-                raise UsageError(f"--gold: a cell of {column!r} is no number: {text_of(row[column])[:80]!r}") from None
+                raise UsageError(
+                    f"--gold: a cell of {column!r} is no number: {text_of(row.get(column))[:80]!r}"
+                ) from None
             if number is not None:
                 for measure, value in zip(measures, values, strict=True):
                     measure.add(number, number_of(value, label))

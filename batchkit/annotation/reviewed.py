@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ID = "custom_id"
 _SHOWN = 5
+_AT_ONCE = 1_000
 
 
 def read_decisions(recipe: Recipe, table: Table, source: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -108,6 +109,35 @@ class DecidedRows:
             found = reviews.decided(connection, self._workload_id, after=first - 1, limit=rows)
         known = {decision.number: jsonl.loads(decision.decision) for decision in found}
         return [known.get(number) for number in range(first, first + rows)]
+
+
+class Decisions:
+    """The decisions about a workload's rows, for a reader that asks for the numbers of its rows in ascending order."""
+
+    def __init__(self, runner: Runner, workload: Workload) -> None:
+        self._store = runner.store
+        self._workload_id = workload.id
+        self._found = self._read()
+        self._next = next(self._found, None)
+
+    def at(self, number: int) -> dict[str, Any] | None:
+        """Return what people decided about the row of this number; None if they did not."""
+        while self._next is not None and self._next.number < number:
+            self._next = next(self._found, None)
+        if self._next is None or self._next.number != number:
+            return None
+        decision = jsonl.loads(self._next.decision)
+        return decision if isinstance(decision, dict) else None
+
+    def _read(self) -> Iterator[reviews.Decision]:
+        after = 0
+        while True:
+            with self._store.read() as connection:
+                found = reviews.decided(connection, self._workload_id, after=after, limit=_AT_ONCE)
+            if not found:
+                return
+            yield from found
+            after = found[-1].number
 
 
 def _keys(recipe: Recipe, ids: RequestIds, table: Table) -> Iterator[tuple[int, str]]:

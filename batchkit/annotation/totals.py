@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.annotation.columns import ANSWER, value_columns
 from batchkit.annotation.people import GoldMeasure, gold_columns
-from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.reviewed import Decisions
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.annotation.votes import label_properties
 from batchkit.annotation.voting import Voting, label_text, number_of, text_of_label
@@ -18,6 +18,7 @@ from batchkit.annotation.workload_from_table import snapshot_path
 from batchkit.datasets import Snapshot
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
+from batchkit.provider.pricing import pricing_of
 from batchkit.store import attempts
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def totals(
     recipe = load_recipe(workload.recipe)
     with runner.store.read() as connection:
         bad = attempts.count_bad_answers(connection, workload.id)
-    if recipe.requests_per_row == 1 and recipe.audio is None and not gold:
+    if recipe.requests_per_row == 1 and recipe.audio is None and recipe.speech is None and not gold:
         # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
         pricing = pricing_of(workload.provider, workload.lane)
@@ -96,13 +97,21 @@ def totals_of_rows(
     gold: Sequence[str] = (),
     weighted: WeightedVotes | None = None,
     most_rows: int | None = None,
+    counts_reviews: bool = False,
     advance: Callable[[RowVote], object] = lambda _row: None,
 ) -> Totals:
-    """Return the totals of the first ``most_rows`` rows, by default of all, without ``bad_answers``; ``advance`` gets each row."""
+    """Return the totals of the first ``most_rows`` rows, by default of all, without ``bad_answers``; ``advance`` gets each row.
+
+    With ``counts_reviews`` what reviewers decided counts as what people gave, in place of ``gold``.
+    """
     columns = value_columns(recipe)
     voting = Voting(recipe, columns)
     measures = _measures(recipe, voting)
-    people = _gold_measure(runner, workload, recipe, voting, gold)
+    people = _gold_measure(runner, workload, recipe, voting, () if counts_reviews else gold)
+    decisions = Decisions(runner, workload) if counts_reviews else None
+    if decisions is not None:
+        own = {label: label for label in (*voting.labels, *voting.numbers)}
+        people = GoldMeasure(recipe, voting, own, _raters(recipe))
     cost: float | None = 0.0
     review: Counter[Review] = Counter()
     for row in islice(read_row_answers(runner, workload), most_rows):
@@ -121,8 +130,9 @@ def totals_of_rows(
             if (reason := voting.review(valid)) is not None:
                 review[reason] += 1
             raters = [*values, _vote(voting, valid, values, weighted)]
-        if people is not None:
-            people.add(row.row, raters)
+        given = row.row if decisions is None else decisions.at(row.number)
+        if people is not None and given is not None:
+            people.add(given, raters)
         advance(RowVote(row, values, reason))
     agreement = {name: measure.report() for name, measure in measures.items()}
     return Totals(
@@ -141,8 +151,11 @@ def _gold_measure(
     if not gold:
         return None
     table = Snapshot.open(snapshot_path(runner, workload)).columns
-    raters = [*annotators(recipe), *([VOTE] if recipe.requests_per_row > 1 else [])]
-    return GoldMeasure(recipe, voting, gold_columns(gold, voting, table), raters)
+    return GoldMeasure(recipe, voting, gold_columns(gold, voting, table), _raters(recipe))
+
+
+def _raters(recipe: Recipe) -> list[str]:
+    return [*annotators(recipe), *([VOTE] if recipe.requests_per_row > 1 else [])]
 
 
 def _vote(

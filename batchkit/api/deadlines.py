@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from batchkit.engine.composition import deadline_plan
 from batchkit.engine.deadline_words import plan_lines
 from batchkit.engine.promising import check_lane, check_possible
 from batchkit.models import Lane
+from batchkit.provider.pricing import has_catalogue, pricing_of
 from batchkit.store import shards
 
 if TYPE_CHECKING:
@@ -60,10 +60,9 @@ def tell_price_of_waiting(runner: Runner, progress: Progress, observer: Observer
     The tokens of both lanes are taken to be shared alike among the models.
     """
     workload = progress.workload
-    if progress.deadline is None or not progress.is_finished or find_spec("genai_prices") is None:
+    if progress.deadline is None or not progress.is_finished or not has_catalogue():
         return
-    from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - an extra
-    from batchkit.reports.spending import read_spending  # noqa: PLC0415 - as above
+    from batchkit.reports.spending import read_spending  # noqa: PLC0415 - an extra
     from batchkit.reports.views import usd  # noqa: PLC0415 - as above
 
     ordinary, discount = pricing_of(workload.provider, Lane.SYNC), pricing_of(workload.provider).discount
@@ -82,10 +81,9 @@ def tell_price_of_waiting(runner: Runner, progress: Progress, observer: Observer
 def deadline_lines(settings: Settings, shares: Mapping[str, ModelShare], plan: DeadlinePlan) -> Iterator[str]:
     """Return what a deadline means for requests, by model, and what they cost in each lane where the prices are installed."""
     yield from plan_lines(plan)
-    if plan.problem is not None or find_spec("genai_prices") is None:
+    if plan.problem is not None or not has_catalogue():
         return
     from batchkit.annotation.estimate import estimate  # noqa: PLC0415 - an extra
-    from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - as above
     from batchkit.reports.views import usd  # noqa: PLC0415 - as above
 
     def cost(lane: Lane) -> str:

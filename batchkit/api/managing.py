@@ -85,8 +85,10 @@ class Reopened(NamedTuple):
 def reopen_workload(
     name: str, settings: Settings | None, mode: RunMode, *, failed: bool, options: SplitOptions | None = None
 ) -> Reopened:
-    """Do what ``resubmit`` does."""
+    """Do what ``resubmit`` does; ``options`` may name a deadline, and another budget."""
     with open_existing(settings, mode) as runner:
+        if options is not None:
+            runner.change_budget(runner.find(name), options)
         count = runner.reopen(name, failed=failed, options=options)
         workload = runner.find(name)
         return Reopened(count, runner.progress(workload.id), runner.unsendable(workload.id))

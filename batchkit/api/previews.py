@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.api import existing
+from batchkit.api.budgets import new_workload_check, note_budget
 from batchkit.api.deadlines import plan_deadline
-from batchkit.api.listed_models import model_check
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.queries import changed_rows, check_not_queried
-from batchkit.engine.composition import lane_of
+from batchkit.engine.composition import lane_of, rules_of
 from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
 from batchkit.store import workloads
@@ -53,8 +53,10 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = opened.with_output(table)
+        for note in question.notes(found):
+            mode.observer.note(note)
         is_postgres = parse_url(found.resolved_database_url).get_backend_name() != "sqlite"
-        question.check_table(table, is_postgres=is_postgres)
+        question.check_table(table, is_postgres=is_postgres, provider=found.provider)
         question.decisions(table)
         workload = _existing(found, question, table)
         for earlier in _earlier_of_query(found, question.recipe):
@@ -70,12 +72,14 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 folder=question.folder,
                 reuse=reuse,
                 lane_of=lane_of(found, question.split_options),
+                rules=rules_of(found, question.split_options),
                 earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
                 advance=advance,
             )
     if workload is None or workload.request_count is None:
-        model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
         options = question.split_options
+        new_workload_check(found, options, mode.observer, is_dry_run=True)(question.recipe.models)
+        note_budget(found, options, mode.observer)
         lane = lane_of(found, options)(shown.requests)
         plan_deadline(found, options, shown.models, lane=lane, observer=mode.observer)
     else:

@@ -31,8 +31,10 @@ from batchkit.cli.verbs import (
     run,
     runs,
     serve,
+    speak,
     status,
     transcribe,
+    view,
     watch,
 )
 from batchkit.errors import BatchkitError
@@ -42,9 +44,18 @@ if TYPE_CHECKING:
 
 _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Workloads": (run.run, run.submit, adopt.adopt, watch.watch, status.status, status.export, report.report),
+    "Workloads": (
+        run.run,
+        run.submit,
+        adopt.adopt,
+        watch.watch,
+        status.status,
+        status.export,
+        report.report,
+        view.view,
+    ),
     "Evaluations": (runs.runs, runs.compare),
-    "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
+    "Tables": (annotate.annotate, transcribe.transcribe, speak.speak, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
     "Tools": (serve.serve, doctor.doctor, demo.demo, emulator.emulator),
 }

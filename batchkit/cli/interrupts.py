@@ -87,3 +87,19 @@ def interruptible(farewell: Callable[[], None]) -> Iterator[None]:
     except KeyboardInterrupt:
         farewell()
         raise typer.Exit(exits.INTERRUPTED) from None
+
+
+@contextmanager
+def until_stopped() -> Iterator[Callable[[], None]]:
+    """Yield a function that waits for Ctrl-C or SIGTERM, which are the ordinary end of a server."""
+    # Not an Event: a handler may only use what it cannot find locked.
+    pressed: SimpleQueue[None] = SimpleQueue()
+    before = {
+        number: signal.signal(number, lambda _number, _frame: pressed.put(None))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield pressed.get
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

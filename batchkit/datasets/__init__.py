@@ -32,7 +32,7 @@ _HOMES = {
     "table_name_of": "writing",
 }
 #: Packages of the extra that no other dependency installs.
-_EXTRA_PACKAGES = ("genai_prices", "jinja2", "pyarrow", "scipy")
+_EXTRA_PACKAGES = ("genai_prices", "pyarrow", "scipy")
 
 
 def require_extra() -> None:

@@ -10,6 +10,7 @@ from batchkit.errors import AccountRefused, ConfigurationError, UsageError, Wron
 from batchkit.files.remote import RemoteFiles
 from batchkit.files.shared_spool import SharedSpool
 from batchkit.files.spool import Spool
+from batchkit.models import Lane, LaneChoice
 from batchkit.provider.call_verdicts import CallVerdict, judge
 from batchkit.provider.calls import CallClient, CallOptions
 from batchkit.provider.client import BatchApi
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
     from batchkit.engine.deadline import DeadlinePlan
     from batchkit.errors import BatchkitError
-    from batchkit.models import Lane
-    from batchkit.preflight import ModelShare
+    from batchkit.preflight import LineRules, ModelShare
     from batchkit.provider.call_reply import CallReply
     from batchkit.provider.call_verdicts import CallJudgement
     from batchkit.provider.dialect import Dialect
@@ -125,6 +125,8 @@ def split_defaults(settings: Settings) -> SplitDefaults:
         dialect=dialect,
         lane=settings.lane,
         small=settings.small,
+        max_cost=settings.max_cost,
+        max_total_tokens=settings.max_total_tokens,
     )
 
 
@@ -143,6 +145,12 @@ def deadline_plan(
 def lane_of(settings: Settings, options: SplitOptions) -> Callable[[int], Lane]:
     """Return a function from a number of requests to their lane."""
     return lambda requests: options.lane_of(lambda: requests, default=settings.lane, default_small=settings.small)
+
+
+def rules_of(settings: Settings, options: SplitOptions) -> LineRules:
+    """Return the rules of requests whose number, which may decide their lane, is not known yet."""
+    choice = options.lane or settings.lane
+    return settings.dialect.rules.of_lane(Lane.BATCH if choice is LaneChoice.BATCH else Lane.SYNC)
 
 
 def check_sizes(settings: Settings, options: SplitOptions) -> None:

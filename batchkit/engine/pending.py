@@ -21,7 +21,7 @@ from batchkit.sharding import SYNC_SHARD_LINES
 from batchkit.steps import cancel, change_lane, clocks, merge, resubmit, send, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import report_held
-from batchkit.store import shard_leases, shards, workloads
+from batchkit.store import budgets, shard_leases, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -176,7 +176,8 @@ class PendingWork:
         """Take shards without a batch, for one wave: a submit wave does several transfers at a time."""
         if not self._is_checked or self._deadlines.makes_no_batches(workload_id):
             return ()
-        ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE, lanes=(Lane.BATCH,))
+        is_held = self._is_held(workload_id)
+        ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE, lanes=(Lane.BATCH,), is_held=is_held)
         return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
 
     def sends(self, workload_id: WorkloadId) -> Waves:
@@ -195,6 +196,7 @@ class PendingWork:
         if self._idle_until[workload_id] is not None and not is_stopped:
             return ()
         ids: list[ShardId] = []
+        is_held = self._is_held(workload_id)
         with context.store.write() as connection:
             for state, limit in (
                 (ShardState.SENDING, len(mine) + _MOST_ABANDONED),
@@ -209,6 +211,7 @@ class PendingWork:
                     lease_seconds=context.timing.lease_seconds,
                     limit=limit,
                     lanes=(Lane.SYNC,),
+                    is_held=is_held,
                 )
                 ids.extend(shard.id for shard in claimed)
         return (Wave(WaveKind.SEND, workload_id, tuple(ids)),) if ids else ()
@@ -225,9 +228,17 @@ class PendingWork:
         states = (ShardState.ENDED, *_UNSENT, *(() if workload_id in self._settling else (ShardState.SUBMITTING,)))
         with self._context.store.read() as connection:
             owner, now = self._context.owner, self._context.clock()
+            state = budgets.read(connection, workloads.get(connection, workload_id))
             # Shards of the sync lane wait for their turn in the lane of this process.
             due = shard_leases.count_claimable(
-                connection, workload_id, states, owner=owner, now=now, at_most=1, lanes=(Lane.BATCH,)
+                connection,
+                workload_id,
+                states,
+                owner=owner,
+                now=now,
+                at_most=1,
+                lanes=(Lane.BATCH,),
+                is_held=state is not None and state.is_held,
             )
         return (report_held(self._context) if due else StepReport({})) + self._outage_of_lane(workload_id)
 
@@ -310,6 +321,7 @@ class PendingWork:
         *,
         waves: int = 1,
         lanes: Sequence[Lane] = tuple(Lane),
+        is_held: bool = False,
     ) -> tuple[ShardId, ...]:
         taken: list[ShardId] = []
         owner = self._context.owner
@@ -317,7 +329,14 @@ class PendingWork:
             now = self._context.clock()
             enough = _WAVE_SHARE * waves * size.most
             due = shard_leases.count_claimable(
-                connection, workload_id, states, owner=owner, now=now, at_most=enough, lanes=lanes
+                connection,
+                workload_id,
+                states,
+                owner=owner,
+                now=now,
+                at_most=enough,
+                lanes=lanes,
+                is_held=is_held,
             )
             limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
             if due and states == _ENDED:
@@ -332,10 +351,17 @@ class PendingWork:
                     lease_seconds=self._context.timing.lease_seconds,
                     limit=limit - len(taken),
                     lanes=lanes,
+                    is_held=is_held,
                 )
                 # An owner's own shards can be claimed again.
                 taken.extend(shard.id for shard in claimed if shard.id not in taken)
         return tuple(taken)
+
+    def _is_held(self, workload_id: WorkloadId) -> bool:
+        """Return whether the budget of a workload has no room for anything more now."""
+        with self._context.store.read() as connection:
+            state = budgets.read(connection, workloads.get(connection, workload_id))
+        return state is not None and state.is_held
 
     def _claim_vanishing(
         self, connection: Connection, workload_id: WorkloadId, *, now: float, limit: int
@@ -371,9 +397,11 @@ class PendingWork:
             self._idle_until.get(workload_id),
         )
         due += [at for at in others if at is not None]
+        # What the budget holds back is due when something in flight has ended.
+        unsent = (ShardState.UPLOADED,) if self._is_held(workload_id) else _UNSENT
         with self._context.store.read() as connection:
             found = (
-                shards.next_due(connection, workload_id, *_UNSENT, ShardState.SUBMITTING, ShardState.ENDED),
+                shards.next_due(connection, workload_id, *unsent, ShardState.SUBMITTING, ShardState.ENDED),
                 resubmit.next_due(connection, self._context, workload_id),
             )
             due += [at for at in found if at is not None]

@@ -11,7 +11,7 @@ from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import Lane, ShardState, Usage
 from batchkit.owners import is_certainly_dead
 from batchkit.provider.stored import stored_dialect
-from batchkit.store import attempts, batches, requests, runners, shards, waits, work_time, workloads
+from batchkit.store import attempts, batches, budgets, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from batchkit.engine.deadline import Standing
     from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload
+    from batchkit.store.budgets import BudgetState
     from batchkit.store.runners import RunnerRow
     from batchkit.store.waits import OpenShards, Refusal
 
@@ -31,13 +32,15 @@ _NOTHING_RESUBMITTED = Resubmitted(0, 0)
 class WorkloadState(StrEnum):
     """The workload's state: derived from its requests, and not stored.
 
-    ``INTERRUPTED``: the process that split its input ended before the split was complete; nothing was sent.
+    ``INTERRUPTED``: the process that split its input ended before the split was complete; nothing was sent. ``STOPPED_BY_BUDGET``:
+    the budget has no room for its next request, and nothing is in flight that could leave any.
     """
 
     SPLITTING = "splitting"
     INTERRUPTED = "interrupted"
     RUNNING = "running"
     CANCELLING = "cancelling"
+    STOPPED_BY_BUDGET = "stopped_by_budget"
     FINISHED = "finished"
 
 
@@ -69,6 +72,7 @@ class Progress:
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
     that work on the workload, the one that drives it alone first; ``lost_runner`` is the last one that died.
     ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
+    ``budget`` is its budget and what is spent of it, None without one.
     ``doubts`` counts the attempts of the sync lane that may have been paid for without an answer.
     ``vanishing`` are batches whose results are not fetched and are soon deleted. ``reopenable`` is read for a finished workload
     that holds; else None. ``deadline`` is None without one. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
@@ -96,6 +100,7 @@ class Progress:
     doubts: int = 0
     vanishing: Vanishing | None = None
     reopenable: Reopenable | None = None
+    budget: BudgetState | None = None
     deadline: Standing | None = None
 
     def __repr__(self) -> str:
@@ -112,6 +117,11 @@ class Progress:
             if count
         ]
         return f"<{type(self).__name__} {self.workload.name}: {self.state.value}, {', '.join(parts)}>"
+
+    @property
+    def is_held_by_budget(self) -> bool:
+        """Return whether the budget has no room for anything more now; what is in flight may leave some."""
+        return self.budget is not None and self.budget.is_held and not self.is_finished
 
     @property
     def doubt_tokens(self) -> int:
@@ -192,6 +202,14 @@ class Progress:
 
 #: Shards in these states have no batch, and its creation was not begun.
 UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED)
+#: Something of shards in these states may still cost less than it was estimated to.
+_SENT_STATES = (
+    ShardState.UPLOADED,
+    ShardState.SUBMITTING,
+    ShardState.SUBMITTED,
+    ShardState.SENDING,
+    ShardState.ENDED,
+)
 _AT_THE_PROVIDER = {ShardState.SUBMITTED, ShardState.ENDED}
 #: A process writes its row every 30 s; after this long without a write it counts as dead.
 UNSEEN_SECONDS = 120.0
@@ -225,7 +243,11 @@ def read_progress(
     if resubmit_at is not None and open_work and counts.pending < workload.shard_lines:
         # As in ``steps.resubmit.next_due``: a few requests wait for further ones, so that they share a shard.
         resubmit_at = max(resubmit_at, (last_merged_at or 0.0) + linger_seconds)
+    budget = budgets.read(connection, workload)
     state = _state(connection, workload, counts, now=now)
+    is_idle = not any(state in totals for state in _SENT_STATES)
+    if state is WorkloadState.RUNNING and budget is not None and is_idle and budget.is_exhausted:
+        state = WorkloadState.STOPPED_BY_BUDGET
     alive, lost = _NOBODY if state is WorkloadState.FINISHED else _runners(connection, workload, now)
     expired = sum(total.expired for total in totals.values())
     resubmitted = _NOTHING_RESUBMITTED
@@ -259,6 +281,7 @@ def read_progress(
         lost_runner=lost,
         worked_seconds=worked,
         resubmitted=resubmitted,
+        budget=budget,
         doubts=attempts.count_doubts(connection, workload.id) if workload.lane is Lane.SYNC else 0,
         reopenable=_reopenable(connection, workload) if workload.holds and state is WorkloadState.FINISHED else None,
         vanishing=_vanishing(connection, workload, now) if totals.keys() & _AT_THE_PROVIDER else None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from batchkit.engine import promising
+from batchkit.engine import composition, promising
 from batchkit.engine.guards import check_split
 from batchkit.engine.outage import StoreOutage
 from batchkit.engine.progress import WorkloadState, read_progress
 from batchkit.errors import UnknownWorkload
 from batchkit.models import Lane, OnLate
+from batchkit.owners import new_owner
 from batchkit.steps import cancel, export, resubmit, split
+from batchkit.steps.answer_copies import AnswerCopies
 from batchkit.store import requests, work_time, workloads
 
 if TYPE_CHECKING:
@@ -103,6 +105,10 @@ class WorkloadRecords:
         """Store the retry policies that ``options`` name, for a workload that is split already."""
         return split.change_policies(self.store, workload, options)
 
+    def change_budget(self, workload: Workload, options: SplitOptions) -> None:
+        """Store the budget that ``options`` name, as ``change_policies``."""
+        split.change_budget(self.store, workload, options)
+
     def request_cancel(self, name: str) -> Workload:
         """Record that the user cancels a workload; the next pass acts on it.
 
@@ -168,8 +174,22 @@ class WorkloadRecords:
     def export(
         self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None
     ) -> int:
-        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; return how many."""
-        return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
+        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; return how many.
+
+        The files of binary answers are copied to where their paths lead from the target's folder.
+        """
+        spool = composition.open_spool(self.settings, new_owner())
+        try:
+            return export.export(
+                self.store,
+                self.find(name),
+                target,
+                copies=AnswerCopies(target.absolute().parent, spool),
+                raw_csv=raw_csv,
+                advance=advance,
+            )
+        finally:
+            spool.close()
 
     def _wait_for_store(self, call: Callable[[], T]) -> T:
         """Retry until the database is reachable, for at most ``outage_seconds``; see ``StoreOutage.call``."""

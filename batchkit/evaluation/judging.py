@@ -67,15 +67,17 @@ def ensure_judge_workload(
     if existing is not None and existing.request_count is not None:
         return existing
     main = runner.find(evaluation.workload)
+    chosen = within_run(evaluation, options)
+    if evaluation.derived_from is None:
+        # A run and its judges have one budget; a later scoring has one of its own.
+        chosen = replace(chosen, budget_of=main.id)
     with runner.scratch() as scratch:
         path = scratch / "judged.arrows"
         if not write_judged(runner, main, judge, path):
             return None
         table = open_table([str(path)])
         recipe = judge_recipe(judge, table=f"the answers of {main.name}", table_digest=table.digest())
-        return ensure_workload(
-            runner, table, recipe, name=name, options=_with_deadline_of(main, within_run(evaluation, options))
-        )
+        return ensure_workload(runner, table, recipe, name=name, options=_with_deadline_of(main, chosen))
 
 
 def _with_deadline_of(main: Workload, options: SplitOptions) -> SplitOptions:

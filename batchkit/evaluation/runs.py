@@ -353,7 +353,7 @@ def _make_main(
             asked.table,
             asked.recipe,
             name=evaluation.workload,
-            options=within_run(evaluation, options),
+            options=within_run(evaluation, suite.with_budget(options)),
             folder=Path(suite.folder),
             advance=advance,
             planned=planned,

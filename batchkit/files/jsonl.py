@@ -139,6 +139,14 @@ class _Written(str):
     __slots__ = ()
 
 
+def dumps_readably(value: Any) -> str:
+    """Return a value as indented JSON for people, with the characters as they are; nested too deeply for that, as ``dumps`` writes it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    except RecursionError:
+        return dumps(value).decode()
+
+
 def _pieces(value: Any, string: Callable[[str], str]) -> Iterator[str]:
     """Yield JSON of values that orjson refuses: slowly, and without recursion, so that any nesting can be written."""
     todo = [value]
@@ -342,7 +350,9 @@ _read_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def answer_text(body: bytes | None) -> str | None:
-    """Return the text of a stored answer: a chat message's content, or a transcript; None when it has none.
+    """Return the text of a stored answer: a chat message's content, a transcript, the text of a response, or the path of a file.
+
+    None when it has none.
 
     Lone surrogates become U+FFFD. An answer of the usual shape is not parsed whole, which saves two thirds of the time.
     """
@@ -354,7 +364,7 @@ def answer_text(body: bytes | None) -> str | None:
     except (msgspec.DecodeError, RecursionError):
         return _odd_answer_text(body)
     if not answer.choices:
-        return answer.text
+        return _odd_answer_text(body) if answer.text is None else answer.text
     message = answer.choices[0].message
     return None if message is None else message.content
 
@@ -367,5 +377,9 @@ def _odd_answer_text(body: bytes) -> str | None:
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         message = choices[0].get("message")
         return content_text(message.get("content")) if isinstance(message, dict) else None
-    text = value.get("text")
+    if isinstance(output := value.get("output"), list):
+        said = [item.get("content") for item in output if isinstance(item, dict) and item.get("type") == "message"]
+        texts = [text for content in said if (text := content_text(content)) is not None]
+        return "".join(texts) if texts else None
+    text = value.get("text", value.get("path"))
     return text if isinstance(text, str) else None

@@ -56,11 +56,12 @@ def annotation_view(
     weighted: WeightedVotes | None,
     is_finished: bool,
     most_review: int,
+    counts_reviews: bool = False,
 ) -> AnnotationView | None:
     """Return the annotation of a workload, None if it was not made from a table by ``annotate``.
 
     ``review`` maps up to ``most_review`` requests of rows that people should look at, by their places in the input, to the reason.
-    Answers are read only of a finished workload, up to ``MOST_ROWS`` rows. Raises as ``totals``.
+    Answers are read only of a finished workload, up to ``MOST_ROWS`` rows. ``counts_reviews`` is as for ``totals_of_rows``. Raises as ``totals``.
     """
     recipe = None if workload.recipe is None else load_recipe(workload.recipe)
     if recipe is None or recipe.kind != "annotate":
@@ -69,7 +70,14 @@ def annotation_view(
         return AnnotationView(tuple(_about(recipe)), tuple(_asked(recipe)), (), (), {})
     answers = _Answers(recipe, most_review)
     found = totals_of_rows(
-        runner, workload, recipe, gold=gold, weighted=weighted, most_rows=MOST_ROWS, advance=answers.add
+        runner,
+        workload,
+        recipe,
+        gold=gold,
+        weighted=weighted,
+        most_rows=MOST_ROWS,
+        counts_reviews=counts_reviews,
+        advance=answers.add,
     )
     note = ""
     if (workload.request_count or 0) > MOST_ROWS * recipe.requests_per_row:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit import formatting
 from batchkit.evaluation import sentences
+from batchkit.evaluation.results import Change
 from batchkit.reports import charts
 from batchkit.reports.evaluation_headline import arm_name, brief, score_text
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from batchkit.evaluation.results import Change, EvaluationSummary, Metric
+    from batchkit.evaluation.results import EvaluationSummary, Metric
+    from batchkit.evaluation.side_by_side import RunCompared
 
 #: The largest number of lines of a table, and of those that are folded below it.
 _LINES = 40
@@ -162,6 +164,36 @@ def compared_slices(summary: EvaluationSummary) -> ComparisonTable | None:
     if changes[0].difference < 0 and _is_notable(changes[0]):
         title += f"; the surest fall is that of {brief(changes[0].slice or '')}, {changes[0].difference:+.3f}"
     return _table(title, changes, has_slices=True)
+
+
+def paired(found: RunCompared) -> Iterator[ComparisonTable]:
+    """Yield the tables of two runs that were chosen freely: the metrics, and the slices. P-values are corrected for all of them."""
+    for has_slices in (False, True):
+        changes = [
+            Change(
+                scorer=one.scorer,
+                prompt=one.prompt,
+                model=one.model,
+                before=one.before,
+                after=one.after,
+                difference=one.difference,
+                low=one.low,
+                high=one.high,
+                p_value=one.corrected_p,
+                method=one.method,
+                pairs=one.pairs,
+                is_alarm=False,
+                threshold=None,
+                flipped_down=one.fell,
+                flipped_up=one.rose,
+                slice=one.slice,
+            )
+            for one in found.changes
+            if (one.slice is not None) is has_slices
+        ]
+        if changes:
+            changes.sort(key=lambda change: (change.p_value, -abs(change.difference)))
+            yield _table("Slices" if has_slices else "Metrics over all rows", changes, has_slices=has_slices)
 
 
 def _table(title: str, changes: Sequence[Change], *, has_slices: bool = False) -> ComparisonTable:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import accumulate
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit.engine.progress import Progress, read_progress
 from batchkit.files import jsonl
@@ -115,18 +115,33 @@ class WorkloadFacts:
         return last if self.progress.is_finished and last is not None else self.progress.read_at
 
 
-def read_facts(runner: Runner, workload: Workload) -> WorkloadFacts:
+class Reading(NamedTuple):
+    """How much is read for what has no index: requests are counted whole below ``requests``, and so many ``attempts`` are read."""
+
+    requests: int = report_rows.WHOLE_BELOW
+    attempts: int = report_rows.ATTEMPTS_READ
+
+
+#: For a file that is kept.
+THOROUGH = Reading()
+
+
+def read_facts(runner: Runner, workload: Workload, *, reading: Reading = THOROUGH) -> WorkloadFacts:
     """Read the facts of a workload in one snapshot of the store."""
     worked_seconds = runner.work_seconds(runner.progress(workload.id))
     with runner.store.read() as connection:
-        return _read(connection, workloads.get(connection, workload.id), runner.clock(), worked_seconds)
+        return _read(connection, workloads.get(connection, workload.id), runner.clock(), worked_seconds, reading)
 
 
-def _read(connection: Connection, workload: Workload, now: float, worked_seconds: float) -> WorkloadFacts:
+def _read(
+    connection: Connection, workload: Workload, now: float, worked_seconds: float, reading: Reading
+) -> WorkloadFacts:
     progress = read_progress(connection, workload, now=now)
     total = progress.counts.total
-    attempts, attempts_seen = report_rows.attempts_histogram(connection, workload.id, total)
-    reasons, reasons_seen = report_rows.attempt_reasons(connection, workload.id, limit=_REASONS)
+    attempts, attempts_seen = report_rows.attempts_histogram(
+        connection, workload.id, total, whole_below=reading.requests
+    )
+    reasons, reasons_seen = report_rows.attempt_reasons(connection, workload.id, limit=_REASONS, most=reading.attempts)
     return WorkloadFacts(
         progress=progress,
         shards=read_shards(report_rows.shard_rows(connection, workload.id)),

@@ -20,7 +20,7 @@ from markupsafe import Markup
 import batchkit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batchkit.reports.annotation_report import AnnotationView
     from batchkit.reports.evaluation_report import EvaluationView
@@ -41,7 +41,7 @@ def render(
     opened: str = "",
 ) -> str:
     """Return the page of a workload, or of an evaluation with its workloads; ``opened`` is the kind of rows that it opens with."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     return (
         _environment()
         .get_template("page.html")
@@ -63,12 +63,13 @@ def render(
     )
 
 
-def policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy that allows one style sheet and one script, and nothing else."""
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
-        " base-uri 'none'; form-action 'none'"
-    )
+def policy(style: str, script: str, *, is_served: bool = False) -> str:
+    """Return the Content-Security-Policy that allows one style sheet and one script, and nothing else.
+
+    The forms and the script of a page that ``is_served`` may ask its own server; nobody may put it into a frame.
+    """
+    rest = "form-action 'self'; connect-src 'self'; frame-ancestors 'none'" if is_served else "form-action 'none'"
+    return f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; {rest}"
 
 
 def _digest(text: str) -> str:
@@ -76,14 +77,20 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a file of this room: a template, the style sheet or the script."""
     return files("batchkit.reports").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> Environment:
+    return environment_of(asset)
+
+
+def environment_of(read: Callable[[str], str]) -> Environment:
+    """Return an environment that escapes every value; ``read`` returns the template of a name."""
     environment = Environment(
-        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["thousands"] = _thousands
     return environment

@@ -15,6 +15,8 @@ from batchkit.store import report_rows, shards
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from sqlalchemy.engine import Connection
+
     from batchkit.engine.runtime import Runner
     from batchkit.models import ShardId, Workload
     from batchkit.store.report_rows import ReportRow
@@ -125,6 +127,12 @@ def rows_of(runner: Runner, workload: Workload, seqs: Sequence[int]) -> list[Sho
     with runner.store.read() as connection, _ShardFiles(runner) as files:
         lines = _Lines(connection, files)
         return [_shown(row, lines.read(row), each) for row in report_rows.report_rows(connection, workload.id, seqs)]
+
+
+def request_line(runner: Runner, connection: Connection, row: ReportRow) -> Any:
+    """Return a request's line as it was sent, read from its place in the file; None if its shard's file is not available."""
+    with _ShardFiles(runner) as files:
+        return _Lines(connection, files).read(row)
 
 
 def text_limit(rows: int) -> int:

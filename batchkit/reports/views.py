@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit import formatting
-from batchkit.annotation.pricing import pricing_of
 from batchkit.engine import situation
+from batchkit.engine.budget_texts import limits_text
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
+from batchkit.provider.pricing import pricing_of
 from batchkit.reports import charts, workload_charts
+from batchkit.reports.costs import cost_text, costs_of
 from batchkit.reports.headline import Headline, headline
 from batchkit.reports.text import cut
 
@@ -39,7 +41,8 @@ _KINDS: dict[str, str] = {
     RequestState.IN_FLIGHT: "in flight",
     RequestState.SUCCEEDED: "succeeded",
 }
-_OUTCOME_TEXTS: dict[str, str] = {
+#: What became of an attempt, by its ``OutcomeKind``.
+OUTCOME_TEXTS: dict[str, str] = {
     OutcomeKind.REFUSED: "refused permanently",
     OutcomeKind.TRANSIENT: "transient error",
     OutcomeKind.EXPIRED: "expired",
@@ -130,15 +133,15 @@ def workload_view(facts: WorkloadFacts) -> WorkloadView:
     """Return the texts, figures and charts for a workload's facts."""
     progress = facts.progress
     counts = progress.counts
-    tones = _tones(progress)
+    parts = tones(progress)
     return WorkloadView(
         name=progress.workload.name,
         headline=headline(progress),
         facts_line=_facts_line(facts),
-        bar=charts.bar([charts.Part(tone, amount) for tone, _, amount in tones], counts.total, height=14),
+        bar=charts.bar([charts.Part(tone, amount) for tone, _, amount in parts], counts.total, height=14),
         legend=tuple(
             Legend(tone, label, f"{amount:,} ({formatting.percent(amount, counts.total)})")
-            for tone, label, amount in tones
+            for tone, label, amount in parts
             if amount
         ),
         figures=tuple(_figures(facts)),
@@ -165,7 +168,8 @@ def usd(amount: float | None) -> str:
     return f"${amount:,.2f}"
 
 
-def _tones(progress: Progress) -> list[tuple[str, str, int]]:
+def tones(progress: Progress) -> list[tuple[str, str, int]]:
+    """Return the parts of a workload's bar: colour, label, requests."""
     counts = progress.counts
     return [
         ("fill-good", "succeeded", counts.succeeded),
@@ -210,6 +214,10 @@ def _figures(facts: WorkloadFacts) -> list[Figure]:
         found.append(Figure("Answered", formatting.percent(progress.answered, counts.total), note))
     if usage.total_tokens or facts.shards.has_recordings:
         found.append(_cost(facts))
+    if progress.budget is not None:
+        found.append(Figure("Budget", limits_text(progress.budget.budget), cost_text(progress)))
+    elif not progress.is_finished and (cost := cost_text(progress)):
+        found.append(Figure("Still to come", usd(costs_of(progress).to_come_usd), cost))
     if usage.total_tokens:
         tokens = (
             f"{formatting.short_count(usage.prompt_tokens)} in, {formatting.short_count(usage.completion_tokens)} out"
@@ -275,7 +283,7 @@ def _unanswered_attempts(facts: WorkloadFacts) -> Counts | None:
     lines = [
         Counted(
             (
-                _OUTCOME_TEXTS.get(reason.kind, reason.kind),
+                OUTCOME_TEXTS.get(reason.kind, reason.kind),
                 cut(" ".join(filter(None, (reason.code, reason.sample))), _SAMPLE_BYTES).text,
             ),
             charts.bar([charts.Part("fill-late", reason.attempts)], most),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchkit import formatting
 from batchkit.annotation.weighing import weighted_votes
@@ -61,25 +61,37 @@ def write_report(
     gold: Sequence[str] = (),
     weights: Weights | None = None,
 ) -> Path:
-    """Write the page of the evaluation run of that name, or of the workload, with up to ``rows`` of its requests.
+    """Write the page of ``report_page`` into a file. Returns its absolute path.
 
-    ``gold`` and ``weights`` are those of the output of an annotation (see ``annotation.weighing``). Returns the absolute path of ``target``. The file appears completely, by a rename, or not at all. Raises ``UnknownWorkload``,
+    The file appears completely, by a rename, or not at all. Raises as ``report_page``.
+    """
+    text = report_page(runner, name, rows=rows, gold=gold, weights=weights)
+    target = target.absolute()
+    with disk_errors("write", target), whole_file(target) as handle:
+        handle.write(text.encode())
+    return target
+
+
+def report_page(
+    runner: Runner,
+    name: str,
+    *,
+    rows: int = DEFAULT_ROWS,
+    gold: Sequence[str] = (),
+    weights: Weights | None = None,
+) -> str:
+    """Return the page of the evaluation run of that name, or of the workload, with up to ``rows`` of its requests.
+
+    ``gold`` and ``weights`` are those of the output of an annotation (see ``annotation.weighing``). Raises ``UnknownWorkload``,
     ``UsageError`` for more than ``MOST_ROWS`` rows, ``SpoolError``.
     """
     if not 0 <= rows <= MOST_ROWS:
         raise UsageError(
             f"a report has 0 to {MOST_ROWS:,} rows, not {rows:,}", hint="`batchkit export` writes all of them"
         )
-    is_evaluation = is_run(runner, name)
-    text = (
-        evaluation_page(runner, name, rows=rows)
-        if is_evaluation
-        else workload_page(runner, runner.find(name), rows=rows, gold=gold, weights=weights)
-    )
-    target = target.absolute()
-    with disk_errors("write", target), whole_file(target) as handle:
-        handle.write(text.encode())
-    return target
+    if is_run(runner, name):
+        return evaluation_page(runner, name, rows=rows)
+    return workload_page(runner, runner.find(name), rows=rows, gold=gold, weights=weights)
 
 
 def default_target(name: str) -> Path:
@@ -123,6 +135,11 @@ def workload_page(
 
 def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
     """Return the page of an evaluation run, with its workloads that still exist."""
+    return page.render(**evaluation_content(runner, name, rows=rows))
+
+
+def evaluation_content(runner: Runner, name: str, *, rows: int) -> dict[str, Any]:
+    """Return what the page of an evaluation run shows, as ``page.render`` takes it."""
     found = summary(runner, name)
     workloads = [workload for workload in map(runner.known, found.workload_names) if workload is not None]
     facts = [read_facts(runner, workload) for workload in workloads]
@@ -143,18 +160,18 @@ def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
         shown = _fitting(with_context(runner, sides, answers, worst.read(runner, answers)))
         order = _LOWEST_FIRST + _former_note(sides)
     total = facts[0].progress.counts.total if answers is not None else 0
-    return page.render(
-        title=f"{name}: {found.verdict} - batchkit",
-        workloads=[workload_view(of) for of in facts],
-        evaluation=evaluation_view(
+    return {
+        "title": f"{name}: {found.verdict} - batchkit",
+        "workloads": [workload_view(of) for of in facts],
+        "evaluation": evaluation_view(
             found, cut_answers=cut_answers, kinds=kinds, commonest=commonest, series=read_series(runner, found)
         ),
-        rows=shown,
-        rows_title=_rows_title(shown, total) if rows else "",
-        rows_note=f"{order} {_left_out(shown, total, found.workload_names[0])}",
-        kinds=row_kinds(shown),
-        opened=_FELL if any(row.flipped == _FELL for row in shown) else "",
-    )
+        "rows": shown,
+        "rows_title": _rows_title(shown, total) if rows else "",
+        "rows_note": f"{order} {_left_out(shown, total, found.workload_names[0])}",
+        "kinds": row_kinds(shown),
+        "opened": _FELL if any(row.flipped == _FELL for row in shown) else "",
+    }
 
 
 def _former_note(sides: Sides) -> str:

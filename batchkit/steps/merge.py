@@ -19,6 +19,7 @@ from batchkit.sharding import smaller_shard
 from batchkit.steps import merge_notes
 from batchkit.steps.answer_files import ShardFiles, fetch
 from batchkit.steps.answers import AnswerReader, ShardAnswers
+from batchkit.steps.budgeting import settled
 from batchkit.steps.context import StepReport
 from batchkit.steps.failed_batch import account_refused, settle_failed_batch
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
@@ -147,6 +148,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: ShardFiles, *
             fetched = replace(fetched, shard=shard)
         # What was never known cannot be sent again.
         holding = workload.holds or shard.path is None
+        answers = None
         never_ran = batch.status == BatchStatus.FAILED and fetched.output is None and fetched.error is None
         if never_ran:
             values, report = settle_failed_batch(connection, context, workload, shard, batch, holding=holding)
@@ -178,6 +180,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: ShardFiles, *
             detail=_summary(report),
             merged_at=now,
             **values,
+            **settled(workload, shard, answers),
         )
         batches.set_values(
             connection,

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
+from batchkit.budget import NO_BUDGET, Budget
+from batchkit.errors import InputInvalid, SpoolError, StateConflict, UsageError, WorkloadConflict
 from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
@@ -24,7 +26,7 @@ from batchkit.steps.disk_thread import DiskThread
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.request_digests import RequestDigests
 from batchkit.steps.reuse import SplitReuse
-from batchkit.store import workloads
+from batchkit.store import budgets, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Workload
+    from batchkit.models import Workload, WorkloadId
     from batchkit.provider.dialect import Dialect
     from batchkit.steps.context import StepContext
     from batchkit.store.engine import Store
@@ -60,6 +62,7 @@ class SplitOptions:
     ``recipe`` and ``skipped_rows`` are those of the workload (see ``Workload``). ``reuse`` is what the user asked for; without it
     ``default_reuse`` counts. Answers are reused within the same ``reuse_scope`` only.
 
+    ``max_cost`` (USD) and ``max_total_tokens`` are the budget of the workload; with ``budget_of`` it shares another one's.
     ``lane`` says how the requests travel; ``auto`` sends an input of up to ``small`` requests one by one. ``tiers`` are those of the
     workload; ``on_doubt`` is what becomes of a request that may have been paid for without an answer.
 
@@ -85,6 +88,26 @@ class SplitOptions:
     small: int | None = None
     tiers: str | None = None
     on_doubt: OnDoubt | None = None
+    max_cost: float | None = None
+    max_total_tokens: int | None = None
+    budget_of: WorkloadId | None = None
+
+    def with_budget(self, max_cost: float | None, max_total_tokens: int | None) -> SplitOptions:
+        """Return the options with this budget; what is None stays as it is."""
+        return replace(
+            self,
+            max_cost=self.max_cost if max_cost is None else max_cost,
+            max_total_tokens=self.max_total_tokens if max_total_tokens is None else max_total_tokens,
+        )
+
+    def or_budget(self, max_cost: float | None, max_total_tokens: int | None) -> SplitOptions:
+        """Return the options with this budget where they have none."""
+        return replace(
+            self,
+            max_cost=max_cost if self.max_cost is None else self.max_cost,
+            max_total_tokens=max_total_tokens if self.max_total_tokens is None else self.max_total_tokens,
+        )
+
     deadline: float | None = None
     within_seconds: float | None = None
     late: OnLate | None = None
@@ -134,6 +157,8 @@ class SplitDefaults:
     dialect: Dialect
     lane: LaneChoice = LaneChoice.BATCH
     small: int = SMALL_REQUESTS
+    max_cost: float | None = None
+    max_total_tokens: int | None = None
 
     def policy(self, options: SplitOptions) -> RetryPolicy:
         """Return how often requests may be sent."""
@@ -141,6 +166,15 @@ class SplitDefaults:
             max_attempts=options.max_attempts or self.max_attempts,
             max_expiries=options.max_expiries or self.max_expiries,
             resends_doubts=options.on_doubt is not OnDoubt.FAIL,
+        )
+
+    def budget(self, options: SplitOptions) -> Budget:
+        """Return the limits of a new workload; none for one that shares the budget of another."""
+        if options.budget_of is not None:
+            return NO_BUDGET
+        return Budget(
+            self.max_cost if options.max_cost is None else options.max_cost,
+            self.max_total_tokens if options.max_total_tokens is None else options.max_total_tokens,
         )
 
     def window_of(self, options: SplitOptions) -> str:
@@ -178,18 +212,19 @@ def split(
     ``blanks`` takes the number of blank lines of an input that was split now, if it has any: they are skipped.
     ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
     Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;
-    in all three cases nothing is stored.
+    in all three cases nothing is stored. With ``--lane auto`` an input that batches do not take is sent one by one.
     """
     with context.store.read() as connection:
         existing = workloads.find(connection, name)
     if existing is not None and existing.request_count is not None:
         check_provider(existing, defaults.dialect.name)
         return _same_workload(context, existing, paths, options)
+    check_budget(options)
     workload = _begin(context, paths, name=name, options=options, defaults=defaults)
     if workload is None:
         return None
     digest = hashlib.sha256()
-    rules = defaults.dialect.rules
+    rules = defaults.dialect.rules.of_lane(workload.lane)
     check = InputCheck(paths, rules=rules, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
     reuse = _reuse_of(context, workload, options)
     try:
@@ -207,9 +242,23 @@ def split(
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
         return None
-    except BaseException:
+    except BaseException as error:
         unfinished.abandon(context, workload)
-        raise
+        if not isinstance(error, InputInvalid) or workload.lane is Lane.SYNC or not workload.is_lane_auto:
+            raise
+        # Some of it may be what only single calls take.
+        one_by_one = replace(options, small=sys.maxsize)
+        return split(
+            context,
+            paths,
+            name=name,
+            options=one_by_one,
+            defaults=defaults,
+            advance=advance,
+            blanks=blanks,
+            accept=accept,
+            keep=keep,
+        )
     with context.store.write() as connection:
         if workloads.holds_lease(connection, workload.id, context.owner):
             workloads.finish_split(
@@ -294,11 +343,28 @@ def change_policies(store: Store, workload: Workload, options: SplitOptions) -> 
         "resends_doubts": None if options.on_doubt is None else options.on_doubt is OnDoubt.RESEND,
         "stops_late": None if options.late is None else options.late is OnLate.STOP,
     }
+    change_budget(store, workload, options)
     changed = {column: value for column, value in given.items() if value is not None}
     with store.write() as connection:
         if changed:
             workloads.set_values(connection, workload.id, **changed)
         return workloads.get(connection, workload.id)
+
+
+def change_budget(store: Store, workload: Workload, options: SplitOptions) -> None:
+    """Store the budget that the options name, for a workload or for the one whose budget it shares. Raises ``UsageError``."""
+    check_budget(options)
+    with store.write() as connection:
+        budgets.set_budget(
+            connection, workload, max_cost_usd=options.max_cost, max_total_tokens=options.max_total_tokens
+        )
+
+
+def check_budget(options: SplitOptions) -> None:
+    """Raise ``UsageError`` for a budget that allows nothing."""
+    for option, value in (("--max-cost", options.max_cost), ("--max-total-tokens", options.max_total_tokens)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{option} {value}: a budget is a number above 0", hint=f"leave out {option} for no limit")
 
 
 def check_deadline(workload: Workload, options: SplitOptions) -> None:
@@ -330,6 +396,7 @@ def _begin(
     """Insert the workload with our lease, replacing an unfinished split; None when another runner holds the lease."""
     shard_lines = shard_lines_of(paths, options, defaults)
     reuse, promise = options.reuse_mode, options.promise
+    budget = defaults.budget(options)
 
     def add(connection: Connection) -> bool:
         return workloads.add(
@@ -352,6 +419,9 @@ def _begin(
             lane=defaults.lane_of(paths, options),
             is_lane_auto=options.lane_choice(defaults.lane) is LaneChoice.AUTO,
             tiers=options.tiers,
+            max_cost_usd=budget.max_cost_usd,
+            max_total_tokens=budget.max_total_tokens,
+            budget_of=options.budget_of,
             deadline=None if promise is None else promise.at,
             stops_late=options.late is OnLate.STOP,
             sync_rate=None if promise is None else promise.sync_rate,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -116,16 +117,17 @@ def displayed(url: URL) -> str:
     return url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
 
-def _open_engine(url: URL, limits: TransactionLimits) -> Engine:
+def _open_engine(url: URL, limits: TransactionLimits, *, is_readonly: bool) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
-            _make_private(url.database or "")
+            if not is_readonly:
+                _make_private(url.database or "")
             engine = create_engine(url, pool_size=2, max_overflow=64, pool_use_lifo=True)
-            _configure_sqlite(engine)
+            _configure_sqlite(engine, url.database or "", is_readonly=is_readonly)
             return engine
         from batchkit.store import postgres  # noqa: PLC0415 - its driver is an extra
 
-        return postgres.open_engine(url, limits)
+        return postgres.open_engine(url, limits, is_readonly=is_readonly)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "the Postgres driver is not installed", hint="pip install 'groq-batchkit[postgres]'"
@@ -154,7 +156,14 @@ def _make_private(path: str) -> None:
         ) from error
 
 
-def _configure_sqlite(engine: Engine) -> None:
+def _configure_sqlite(engine: Engine, path: str, *, is_readonly: bool) -> None:
+    if is_readonly:
+
+        @event.listens_for(engine, "do_connect")
+        def _connect(_dialect: Any, _record: Any, _arguments: Any, _keywords: Any) -> Any:
+            # The pool gives a connection to one thread at a time.
+            return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False)
+
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         # The driver must not open transactions by itself: _on_begin opens the right kind.
@@ -169,7 +178,10 @@ def _configure_sqlite(engine: Engine) -> None:
             "foreign_keys = ON",
         ):
             cursor.execute(f"PRAGMA {pragma}")
-        _switch_to_wal(cursor)
+        if is_readonly:
+            cursor.execute("PRAGMA query_only = ON")
+        else:
+            _switch_to_wal(cursor)
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -201,12 +213,16 @@ class Store:
 
     Raises ``RowsHeld`` when a lock is not given within ``limits``, ``ConfigurationError`` when the URL names a database, user,
     password or host that does not exist, ``StoreUnusable`` for errors that waiting does not fix, and else ``StoreUnavailable``.
+    The sessions of an ``is_readonly`` store cannot write, whatever is asked of them; it creates no file.
     """
 
-    def __init__(self, database_url: str, *, limits: TransactionLimits | None = None) -> None:
+    def __init__(
+        self, database_url: str, *, limits: TransactionLimits | None = None, is_readonly: bool = False
+    ) -> None:
         self.url = parse_url(database_url)
         self.limits = limits or TransactionLimits()
-        self.engine = _open_engine(self.url, self.limits)
+        self.is_readonly = is_readonly
+        self.engine = _open_engine(self.url, self.limits, is_readonly=is_readonly)
         self._write_lock = FairLock() if self.is_sqlite else None
         #: The connections that write now, by thread.
         self._writing: dict[int, Connection] = {}
@@ -236,8 +252,10 @@ class Store:
         """Open a write transaction, committed at the end, rolled back on any error. Do not nest.
 
         SQLite has one writer at a time: the threads of this process write in the order in which they ask. Statements of an
-        upgrade, which may rewrite a large table, have no time limit.
+        upgrade, which may rewrite a large table, have no time limit. Raises ``StoreUnusable`` for a store that is only read.
         """
+        if self.is_readonly:
+            raise StoreUnusable(f"the database {self.display_url} is only read here", hint="nothing was changed")
         limits = replace(self.limits, statement_seconds=0) if is_upgrade else self.limits
         thread = threading.get_ident()
         # A Ctrl-C between the begin of a transaction and its `with` block keeps the transaction open as long as the traceback

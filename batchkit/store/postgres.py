@@ -47,8 +47,8 @@ _WRONG_URL: Final = re.compile(
 )
 
 
-def open_engine(url: URL, limits: TransactionLimits) -> Engine:
-    """Return the engine of a database; it does not connect yet."""
+def open_engine(url: URL, limits: TransactionLimits, *, is_readonly: bool = False) -> Engine:
+    """Return the engine of a database; it does not connect yet. An ``is_readonly`` one can write nothing."""
     given = {"connect_timeout": _CONNECT_SECONDS, "application_name": _application_name(), **_LINE}
     engine = create_engine(
         url,
@@ -76,6 +76,8 @@ def open_engine(url: URL, limits: TransactionLimits) -> Engine:
             driver.autocommit = True
         chosen: TransactionLimits = options.get("batchkit_limits", limits)
         settings = {"lock_timeout": chosen.lock_seconds}
+        if is_readonly:
+            settings["statement_timeout"] = chosen.statement_seconds
         if options.get("batchkit_writes"):
             settings["idle_in_transaction_session_timeout"] = chosen.idle_seconds
             settings["statement_timeout"] = chosen.statement_seconds
@@ -83,7 +85,7 @@ def open_engine(url: URL, limits: TransactionLimits) -> Engine:
         level = " ISOLATION LEVEL REPEATABLE READ" if options.get("batchkit_is_snapshot") else ""
         # In one message, and for this transaction only: a pooler may give the session to another client afterwards.
         begin = (
-            f"BEGIN{level}",
+            f"BEGIN{level}{' READ ONLY' if is_readonly else ''}",
             *(f"SET LOCAL {name} = {round(seconds * 1_000)}" for name, seconds in settings.items()),
         )
         connection.exec_driver_sql("; ".join(begin))

@@ -133,6 +133,40 @@ def stream_columns(connection: Connection, workload_id: WorkloadId) -> Iterator[
     return _named_columns(connection, workload_id, TABLE_COLUMNS, blocks_at_once=_BLOCKS_PER_TABLE_PART)
 
 
+def of_places(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]) -> list[ExportRow]:
+    """Read some requests as ``stream`` does, in input order."""
+    rows = _of_places(connection, workload_id, seqs, _ROW_COLUMNS)
+    return [
+        ExportRow._make((*row[: len(_OWN_COLUMNS)], AnswerFacts._make(row[len(_OWN_COLUMNS) :])))
+        for row in zip(*rows, strict=True)
+    ]
+
+
+def lines_of_places(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]) -> list[LineRow]:
+    """Read ``LINE_COLUMNS`` of some requests, in input order."""
+    return list(zip(*_of_places(connection, workload_id, seqs, LINE_COLUMNS), strict=True))
+
+
+def columns_of_places(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]) -> list[Sequence[Any]]:
+    """Read ``TABLE_COLUMNS`` of some requests as columns, in input order."""
+    return _of_places(connection, workload_id, seqs, TABLE_COLUMNS)
+
+
+def _of_places(
+    connection: Connection, workload_id: WorkloadId, seqs: Sequence[int], columns: Sequence[str]
+) -> list[Sequence[Any]]:
+    places = ", ".join(map(str, map(int, seqs)))
+    sql = statement(connection, columns).replace(" ORDER BY", f" AND requests.seq IN ({places}) ORDER BY")
+    driver: Any = connection.connection.driver_connection
+    with driver_errors(connection, sql), closing(driver.cursor()) as cursor:
+        cursor.execute(sql, (workload_id,))
+        read: list[Sequence[Any]] = list(zip(*cursor.fetchall(), strict=True)) or [()] * len(columns)
+    name_of = names.every(connection).get
+    return [
+        list(map(name_of, values)) if column in _NAMED else values for column, values in zip(columns, read, strict=True)
+    ]
+
+
 def statement(connection: Connection, columns: Iterable[str] = _ROW_COLUMNS) -> str:
     """Return the SQL of a stream for the connection's database; its one parameter is the workload's id."""
     is_sqlite = connection.dialect.name == "sqlite"

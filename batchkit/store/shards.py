@@ -11,7 +11,7 @@ from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
 from batchkit.models import BatchStatus, Destination, Lane, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
-from batchkit.store.tables import batches, shards
+from batchkit.store.tables import batches, requests, shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -167,7 +167,9 @@ def move_to_lane(connection: Connection, workload_id: WorkloadId, lane: Lane) ->
     planned = update(shards).where(
         shards.c.workload_id == workload_id, shards.c.state == ShardState.PLANNED.value, shards.c.lane != lane.value
     )
-    moved = planned.values(lane=lane.value, not_before=0, refusals=0).returning(shards.c.line_count)
+    # What is reserved was at the prices of the other lane.
+    unreserved = {"estimated_tokens": None, "estimated_usd": None}
+    moved = planned.values(lane=lane.value, not_before=0, refusals=0, **unreserved).returning(shards.c.line_count)
     return sum(connection.scalars(moved))
 
 
@@ -330,6 +332,13 @@ def last_merged_at(connection: Connection, workload_id: WorkloadId) -> float | N
     query = select(func.max(shards.c.merged_at)).where(shards.c.workload_id == workload_id)
     at: float | None = connection.execute(query).scalar_one()
     return at
+
+
+def endpoints(connection: Connection, workload_id: WorkloadId) -> set[str]:
+    """Return the endpoints of a workload's shards; of one whose first answer was reused, that of its shard as well."""
+    first = select(requests.c.shard_id).where(requests.c.workload_id == workload_id, requests.c.seq == 0)
+    mine = or_(shards.c.workload_id == workload_id, shards.c.id.in_(first))
+    return set(connection.execute(select(shards.c.endpoint).where(mine).distinct()).scalars())
 
 
 def batch_ids(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, str | None]:

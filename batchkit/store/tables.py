@@ -80,6 +80,12 @@ workloads = Table(
     Column("is_lane_auto", Boolean, nullable=False, server_default=false()),
     Column("tiers", Text),
     Column("resends_doubts", Boolean, nullable=False, server_default=true()),
+    Column("max_cost_usd", Float),
+    Column("max_total_tokens", BigInteger),
+    Column("budget_of", ROW_ID),
+    # What the next part of it may use that the budget had no room for; NULL when it had.
+    Column("held_tokens", Float),
+    Column("held_usd", Float),
     Column("stops_late", Boolean, nullable=False, server_default=false()),
     Column("deadline", Float),
     Column("deadline_since", Float),
@@ -131,6 +137,11 @@ shards = Table(
     Column("id_prefix", Text),
     Column("lane", Text, nullable=False, server_default=text("'batch'")),
     Column("answered", Integer, nullable=False, server_default=text("0")),
+    # What its requests may use, once that is reserved; after the merge what those with an answer might have used, and what all did.
+    Column("estimated_tokens", Float),
+    Column("estimated_usd", Float),
+    Column("spent_tokens", Float),
+    Column("spent_usd", Float),
     CheckConstraint(_one_of("state", ShardState), name="state"),
     # Of an adopted batch the file may be unknown, and all of its requests may be in other batches, too.
     CheckConstraint(
@@ -324,6 +335,7 @@ runners = Table(
 )
 
 # What people decided about rows of annotated tables. ``number`` is the row's, from 1; without a ``decision`` somebody is at it.
+# ``note`` is what they wrote beside it.
 reviews = Table(
     "reviews",
     metadata,
@@ -332,6 +344,7 @@ reviews = Table(
     Column("at", Float, nullable=False),
     Column("reviewer", Text, nullable=False),
     Column("decision", Text),
+    Column("note", Text),
     sqlite_with_rowid=False,
 )
 

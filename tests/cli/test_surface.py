@@ -25,6 +25,7 @@ VERBS = (
     "status",
     "export",
     "report",
+    "view",
     "eval",
     "runs",
     "compare",
@@ -63,6 +64,7 @@ PROMISED = {
     "runs": ("--limit", "--json", *WHERE),
     "compare": ("--json", *WHERE),
     "report": ("--output", "--rows", "--open", *WHERE),
+    "view": ("--port", "--host", "--open", *WHERE),
     "annotate": (
         *("--prompt", "--system", "--schema", "--choices", "--pattern", "--number", "--tools", "--model", "--samples"),
         *("--image", "--shrink-images", "--key", "--limit", "--query", "--tries", "--review", "--dry-run", "--output"),
@@ -73,7 +75,7 @@ PROMISED = {
     "cancel": ("--wait", "--json", *WHERE),
     "resubmit": ("--failed", "--no-wait", "--json", *WHERE),
     "clean": ("--keep-results", "--yes", *WHERE),
-    "serve": ("--interval", "--on-finish", *WHERE),
+    "serve": ("--interval", "--view", "--on-finish", *WHERE),
     "doctor": ("--json", *WHERE),
     "demo": ("--home", "--no-prefect"),
     "emulator": (
@@ -137,6 +139,7 @@ def test_all_verbs_are_listed(batchkit):
     text = batchkit("db", "--help").out
     assert " upgrade " in text
     assert " check " in text
+    assert " index " in text
 
 
 def test_the_version_is_printed(batchkit):

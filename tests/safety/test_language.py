@@ -32,7 +32,7 @@ _BANNED = re.compile("|".join(BANNED), re.IGNORECASE)
 ROOMS = (
     *("batchkit/api", "batchkit/cli", "batchkit/engine", "flows"),
     *("batchkit/annotation", "batchkit/answers", "batchkit/datasets", "batchkit/evaluation", "batchkit/preflight"),
-    *("batchkit/emulator", "batchkit/notifications", "batchkit/reports", "batchkit/stats"),
+    *("batchkit/emulator", "batchkit/notifications", "batchkit/reports", "batchkit/stats", "batchkit/view"),
     *("tests/acceptance", "tests/annotation", "tests/answers", "tests/benchmarks", "tests/cli"),
     *("tests/datasets", "tests/emulator", "tests/evaluation", "tests/flows", "tests/notifications", "tests/proof"),
     *(
@@ -43,6 +43,7 @@ ROOMS = (
         "tests/sending",
         "tests/stats",
         "tests/steps",
+        "tests/view",
     ),
     *("tests/store", "tests/surroundings", "tests/unit"),
     *(f"tests/{path.name}" for path in sorted((ROOT / "tests").glob("*.py"))),
@@ -59,7 +60,7 @@ _CORE_BANNED = re.compile(
     re.IGNORECASE,
 )
 VERBS = (
-    (), ("run",), ("submit",), ("watch",), ("status",), ("export",), ("report",), ("eval",), ("annotate",), ("transcribe",),
+    (), ("run",), ("submit",), ("watch",), ("status",), ("export",), ("report",), ("view",), ("eval",), ("annotate",), ("transcribe",),
     ("moderate",), ("cancel",), ("resubmit",), ("clean",), ("serve",), ("doctor",), ("demo",), ("emulator",), ("db",),
 )  # fmt: skip
 

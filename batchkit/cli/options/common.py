@@ -31,6 +31,7 @@ _PASSWORD_OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 LOCATIONS = "Locations and account"
 BATCHES = "Batches and retries"
 LANES = "Lane: batches or single calls"
+BUDGET = "Budget"
 WAITING = "Waiting"
 NOTIFYING = "Notifications"
 
@@ -311,6 +312,27 @@ Tpm = Annotated[
         metavar="N",
         help="At most N tokens a minute for each model, in single calls (default what the provider's answers say).",
         rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        metavar="USD",
+        help="Send nothing more when what is spent and in flight reaches this price; exit code 6, and a higher value resumes"
+        " (BATCHKIT_MAX_COST; default no limit).",
+        rich_help_panel=BUDGET,
+        show_default=False,
+    ),
+]
+MaxTotalTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-total-tokens",
+        metavar="N",
+        help="The same for the tokens of prompts and answers together (BATCHKIT_MAX_TOTAL_TOKENS; default no limit).",
+        rich_help_panel=BUDGET,
         show_default=False,
     ),
 ]

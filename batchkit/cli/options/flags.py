@@ -24,6 +24,20 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetFlags:
+    """What a workload may cost."""
+
+    max_cost: common.MaxCost = None
+    max_total_tokens: common.MaxTotalTokens = None
+
+    def options(self) -> SplitOptions:
+        """Return them as the options of a split."""
+        from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - --help need not wait for it
+
+        return SplitOptions(max_cost=self.max_cost, max_total_tokens=self.max_total_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineFlags:
     """By when a workload is to be finished, and what happens if it is not."""
 
@@ -45,7 +59,7 @@ class DeadlineFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutFlags(DeadlineFlags):
-    """The size of a workload's batches, its retries, and which requests are not sent because their answer is known."""
+    """The size of a workload's batches, its retries, its budget, and which requests are not sent because their answer is known."""
 
     window: common.Window = None
     max_window: common.MaxWindow = None
@@ -59,6 +73,8 @@ class CutFlags(DeadlineFlags):
     on_doubt: common.OnDoubt = None
     rpm: common.Rpm = None
     tpm: common.Tpm = None
+    max_cost: common.MaxCost = None
+    max_total_tokens: common.MaxTotalTokens = None
     reuse: common.Reuse = None
     reuse_urls: common.ReuseUrls = False
 

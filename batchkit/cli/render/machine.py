@@ -12,9 +12,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.cli.render.priced import doubts_usd, estimate_for_machines
+from batchkit.cli.render.priced import estimate_for_machines
 from batchkit.engine import situation
+from batchkit.engine.progress import WorkloadState
 from batchkit.models import OnLate, ShardState
+from batchkit.reports.costs import costs_of, doubts_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,6 +92,8 @@ def plan(
         "shard_lines": plan.shard_lines,
         "window": plan.window,
         "lane": plan.lane.value,
+        "max_cost_usd": plan.budget.max_cost_usd,
+        "max_total_tokens": plan.budget.max_total_tokens,
         "shards": [{"endpoint": endpoint, "lines": lines, "bytes": size} for endpoint, lines, size in plan.shards],
         "endpoints": plan.endpoints,
         "models": plan.models,
@@ -143,6 +147,8 @@ def workload(progress: Progress) -> dict[str, Any]:
     earliest if ``is_not_before``; null if unknown or finished. ``runners`` are the processes that work on it; without one,
     ``stopped_at`` and ``stopped_reason`` are those of the last command. ``lane`` is what the user chose. ``in_doubt`` are single calls
     that may have been paid for twice: tokens and cost are estimates, the cost null where the model or its price is not known.
+    ``cost`` has what is spent, in flight and to come, and the budget; with one, its figures include the workloads that share it. A
+    figure is null where a price is not known, or ``to_come_usd`` before the first answer; ``estimated_usd`` is the sum of the three.
     """
     own = progress.workload
     counts = progress.counts
@@ -198,6 +204,7 @@ def workload(progress: Progress) -> dict[str, Any]:
             "tokens": progress.doubt_tokens,
             "cost_usd": doubts_usd(progress),
         },
+        "cost": _cost(progress),
         "expired_attempts": progress.expired_attempts,
         "expired_rides": progress.expired_attempts,  # the name until 0.1, kept for one version
         "failures": [
@@ -210,6 +217,21 @@ def workload(progress: Progress) -> dict[str, Any]:
             "total_tokens": progress.usage.total_tokens,
         },
         "attention": [_batch(batch) for batch in progress.attention],
+    }
+
+
+def _cost(progress: Progress) -> dict[str, Any]:
+    costs, budget = costs_of(progress), progress.budget
+    return {
+        "estimated_usd": costs.estimated_usd,
+        "spent_usd": costs.spent_usd,
+        "in_flight_usd": costs.in_flight_usd,
+        "to_come_usd": costs.to_come_usd,
+        "spent_tokens": round(progress.usage.total_tokens if budget is None else budget.ledger.spent.tokens),
+        "in_flight_tokens": None if budget is None else round(budget.ledger.expected.tokens),
+        "max_cost_usd": None if budget is None else budget.budget.max_cost_usd,
+        "max_total_tokens": None if budget is None else budget.budget.max_total_tokens,
+        "stopped_by_budget": progress.state is WorkloadState.STOPPED_BY_BUDGET,
     }
 
 

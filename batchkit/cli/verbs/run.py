@@ -67,7 +67,7 @@ def run(
     writes the same file. A different input under a used name is refused.
 
     Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
-    4 not finished, and the same command resumes; 130 interrupted.
+    4 not finished, and the same command resumes; 6 stopped by the budget; 130 interrupted.
 
     For example:
 
@@ -98,7 +98,7 @@ def submit(
     file lies in BATCHKIT_SHARED_FOLDER); the same command with another --output changes it.
 
     Exit codes: 0 every shard has its batch; 2 bad usage or input, nothing was sent; 4 some shards could not be submitted
-    yet, and the same command resumes; 130 interrupted.
+    yet, and the same command resumes; 6 stopped by the budget; 130 interrupted.
 
     For example:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -15,6 +16,12 @@ def serve(
     interval: Annotated[
         float, typer.Option("--interval", metavar="SECONDS", min=1, help="How often the open workloads are advanced.")
     ] = 60,
+    with_view: Annotated[
+        bool,
+        typer.Option(
+            "--view", metavar="", help="Also serve the live page of `batchkit view`, on port 8766 of this machine."
+        ),
+    ] = False,
     on_finish: common.OnFinish = None,
     verbose: common.Verbose = False,
     home: common.Home = None,
@@ -37,6 +44,7 @@ def serve(
 
         batchkit serve
         batchkit serve --interval 300
+        batchkit serve --view
     """
     from batchkit.api import serving  # noqa: PLC0415 - --help need not wait for the provider
     from batchkit.cli.interrupts import interruptible  # noqa: PLC0415 - as above
@@ -51,7 +59,12 @@ def serve(
     def farewell() -> None:
         console.tell(err, outcome.interrupted_all(again=common.same_command()))
 
-    with interruptible(farewell):
+    with interruptible(farewell), ExitStack() as stack:
+        if with_view:
+            from batchkit.view.server import ViewServer  # noqa: PLC0415 - as above
+
+            page = stack.enter_context(ViewServer(settings))
+            console.say(err, f"live page: {page.url_of()}")
 
         def note(text: str) -> None:
             console.log_line(err, text)

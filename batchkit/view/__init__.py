@@ -1,0 +1,1 @@
+"""``batchkit view``: a live page over the results database, for a browser on this machine."""
