@@ -71,7 +71,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 name=question.name,
                 folder=question.folder,
                 reuse=reuse,
-                lane_of=lane_of(found, question.split_options),
+                lane_of=lane_of(found, question.split_options, question.recipe.models),
                 rules=rules_of(found, question.split_options),
                 earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
                 advance=advance,
@@ -80,7 +80,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         options = question.split_options
         new_workload_check(found, options, mode.observer, is_dry_run=True)(question.recipe.models)
         note_budget(found, options, mode.observer)
-        lane = lane_of(found, options)(shown.requests)
+        lane = lane_of(found, options, question.recipe.models)(shown.requests)
         plan_deadline(found, options, shown.models, lane=lane, observer=mode.observer)
     else:
         mode.observer.note(f"the workload {workload.name!r} exists: the same command without --dry-run resumes it")

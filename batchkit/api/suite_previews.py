@@ -11,7 +11,7 @@ from batchkit.api import existing
 from batchkit.api.budgets import new_workload_check, note_budget
 from batchkit.api.deadlines import plan_deadline
 from batchkit.api.evaluations import ALL_ROWS
-from batchkit.engine.composition import lane_of
+from batchkit.engine.composition import lane_of, rules_of
 from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
 
@@ -67,7 +67,8 @@ def preview_suite(
             max_line_bytes=longest_request(found, options),
             name=file.suite.name,
             folder=Path(file.suite.folder),
-            lane_of=lane_of(found, options),
+            lane_of=lane_of(found, options, file.suite.models),
+            rules=rules_of(found, options),
             earlier=earlier,
             advance=advance,
         )
@@ -75,7 +76,7 @@ def preview_suite(
     chosen = file.suite.with_budget(options)
     new_workload_check(found, chosen, mode.observer, is_dry_run=True)(models)
     note_budget(found, chosen, mode.observer)
-    lane = lane_of(found, options)(shown.requests)
+    lane = lane_of(found, options, file.suite.models)(shown.requests)
     plan_deadline(found, chosen, shown.models, lane=lane, observer=mode.observer)
     with existing.readable_store(found) as store:
         if store is None:
