@@ -59,7 +59,7 @@ def test_what_batches_do_not_answer_in_time_is_sent_one_by_one(start_command):
     """
     command = begin(start_command)
     names = write_input(command)
-    ended = run_within(command, 14, "--max-expiries", "1", "--max-attempts", "1")
+    ended = run_within(command, 20, "--max-expiries", "1", "--max-attempts", "1")
     assert ended.returncode == 0, ended.stderr
     assert answered(command) == names
     ledger = command.emulator.ledger()
@@ -259,7 +259,7 @@ def test_rows_of_a_table_have_a_deadline_too(start_command):
         assert "cannot be met" in refused.stderr
     shown = command.run(*annotate, "--within", "6h", "--rpm", "30", "--dry-run")
     assert "30 single calls a minute" in " ".join(shown.stderr.split())
-    ended = command.run(*annotate, "--within", "14s", "--no-prefect", "--shard-lines", "50", "-o", "out.jsonl")
+    ended = command.run(*annotate, "--within", "20s", "--no-prefect", "--shard-lines", "50", "-o", "out.jsonl")
     assert ended.returncode == 0, ended.stderr
     assert len(read_lines(command.folder / "out.jsonl")) == 200
     assert totals_of_calls(command) > 0
