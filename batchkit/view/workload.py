@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batchkit.view.app import View
 
 #: What a page that is read again and again reads of what has no index; the report's file reads more.
-_QUICK: Final = Reading(requests=20_000, attempts=5_000)
+_QUICK: Final = Reading(requests=5_000, ranges=10, attempts=2_000, answers=48)
 _ROWS: Final = 15
 _MANY: Final = 100_000
 _TEXT_BYTES: Final = 300
