@@ -12,7 +12,7 @@ from batchkit.engine.progress import Progress, read_progress
 from batchkit.files import jsonl
 from batchkit.models import BatchStatus, ShardState
 from batchkit.reports.spending import SAMPLE, Spending, read_spending
-from batchkit.store import report_rows, workloads
+from batchkit.store import report_rows, work_time, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -133,15 +133,16 @@ THOROUGH = Reading()
 
 def read_facts(runner: Runner, workload: Workload, *, reading: Reading = THOROUGH) -> WorkloadFacts:
     """Read the facts of a workload in one snapshot of the store."""
-    worked_seconds = runner.work_seconds(runner.progress(workload.id))
     with runner.store.read() as connection:
-        return _read(connection, workloads.get(connection, workload.id), runner.clock(), worked_seconds, reading)
+        return _read(connection, workloads.get(connection, workload.id), runner.clock(), reading)
 
 
-def _read(
-    connection: Connection, workload: Workload, now: float, worked_seconds: float, reading: Reading
-) -> WorkloadFacts:
+def _read(connection: Connection, workload: Workload, now: float, reading: Reading) -> WorkloadFacts:
     progress = read_progress(connection, workload, now=now)
+    worked_seconds = progress.worked_seconds
+    if worked_seconds is None:
+        is_driven = bool(progress.runners)
+        worked_seconds = work_time.work_seconds(connection, workload.id, until=now, is_driven=is_driven)
     total = progress.counts.total
     attempts, attempts_seen = report_rows.attempts_histogram(
         connection, workload.id, total, whole_below=reading.requests, ranges=reading.ranges
