@@ -131,7 +131,11 @@ def _version(package: str) -> str:
 def _origins(settings: Settings, flags: Mapping[str, Any]) -> Finding:
     """Say where each setting comes from; of the key only whether it is there."""
     origins = origins_of_settings(flags, settings.dialect)
-    parts = [f"key present ({origins.get('api_key')})" if settings.api_key else "key absent"]
+    parts = [
+        f"key present ({origins.get('api_key', 'none is needed on this machine')})"
+        if settings.api_key
+        else "key absent"
+    ]
     parts += [f"{name} from {origin}" for name, origin in origins.items() if name != "api_key"]
     return Finding("settings", Level.OK, f"{', '.join(parts)}; everything else at its default")
 

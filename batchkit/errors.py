@@ -99,6 +99,12 @@ class SplitUnfinished(BatchkitError):
     exit_code = 4
 
 
+class DeadlineMissed(BatchkitError):
+    """The workload's deadline has passed, and nothing more of it may be sent."""
+
+    exit_code = 4
+
+
 @dataclass(frozen=True, slots=True)
 class InputProblem:
     """One problem of one input line; ``line`` starts at 1."""

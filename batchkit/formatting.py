@@ -20,6 +20,7 @@ _WEEKDAY_IS_ENOUGH = 6 * _DAY
 _KILO = 1000
 _COUNTS = ("", "k", "M", "G", "T", "P")
 _EXACT_BELOW = 10_000
+_SMALLEST_USD = 0.0001
 
 
 def or_rather(name: object, known: Iterable[str]) -> str:
@@ -71,6 +72,13 @@ def _scaled(amount: float) -> tuple[float, int]:
     while amount >= _KILO - 0.05 and power < len(_COUNTS) - 1:
         amount, power = amount / _KILO, power + 1
     return amount, power
+
+
+def usd(amount: float) -> str:
+    """Write US dollars: ``$24.71``, below a dollar with four decimals, and what is less than these show as ``under $0.0001``."""
+    if 0 < amount < _SMALLEST_USD:
+        return f"under ${_SMALLEST_USD}"
+    return f"${amount:,.2f}" if amount >= 1 or not amount else f"${amount:.4f}"
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

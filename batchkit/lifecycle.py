@@ -71,8 +71,8 @@ class LineCodes:
     """The error codes of output lines: of requests that were never executed, and parts of codes of errors that pass.
 
     The defaults are OpenAI's (Batch guide, "Errors"), which most servers share. ``relayed`` are codes that say only that the server
-    behind this one refused, each with the words before that server's status in the message; see ``as_relayed``. ``doubtful`` are the
-    codes of lines that we wrote ourselves, about calls of the sync lane.
+    behind this one refused, each with the words before that server's status in the message; see ``as_relayed``. ``own`` are the
+    codes of outcomes that we caused ourselves: lines that we wrote about calls of the sync lane, or of a batch that we stopped.
     """
 
     expired: frozenset[str] = frozenset({"batch_expired", "expired"})
@@ -87,7 +87,7 @@ class LineCodes:
         "rate_limit",
         "server_error",
     )
-    doubtful: Mapping[str, OutcomeKind] = field(default_factory=dict)
+    own: Mapping[str, OutcomeKind] = field(default_factory=dict)
     relayed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -117,8 +117,8 @@ def classify(line: OutputLine, codes: LineCodes) -> LineOutcome:
     """
     code, message = line.error_code, line.error_message
     status = line.status_code
-    if code is not None and code in codes.doubtful:
-        return LineOutcome(codes.doubtful[code], status, code, message)
+    if code is not None and code in codes.own:
+        return LineOutcome(codes.own[code], status, code, message)
     if code in codes.expired:
         return LineOutcome(OutcomeKind.EXPIRED, status, code, message)
     if code in codes.cancelled:

@@ -287,6 +287,8 @@ class Shard:
 
     A shard of the ``lane`` ``sync`` has no batch: its requests are sent one by one, and ``answered`` of them have an answer or an
     error in its journal.
+
+    Under a budget ``estimated_tokens`` and ``estimated_usd`` are reserved for it; None: not yet.
     """
 
     id: ShardId
@@ -316,6 +318,8 @@ class Shard:
     id_prefix: str | None = None
     lane: Lane = Lane.BATCH
     answered: int = 0
+    estimated_tokens: float | None = None
+    estimated_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +338,15 @@ class RetryPolicy:
     resends_doubts: bool = True
 
 
+class OnLate(StrEnum):
+    """What becomes of a workload that is not finished at its deadline."""
+
+    #: It continues.
+    FINISH = "finish"
+    #: Nothing more of it is sent.
+    STOP = "stop"
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A row of ``workloads``. Times are Unix seconds, sizes bytes.
@@ -348,7 +361,10 @@ class Workload:
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     ``adopted_at`` is when its batches were adopted. While it ``holds``, nothing of it is sent again: a request without an answer fails.
     New shards of it are of the ``lane``, which the user chose unless ``is_lane_auto``; ``tiers`` are the service tiers of its calls on the sync lane, the first choice first, with
-    commas.
+    commas. ``max_cost_usd`` and ``max_total_tokens`` are its budget; with ``budget_of`` it shares that of another workload instead.
+    ``deadline`` is when it is to be finished, None without one; one that ``stops_late`` sends nothing more from then on.
+    ``sync_rate`` is how many requests per second the sync lane is expected to answer, None when nothing is known of it, and
+    ``drain_since`` when its requests began to leave their batches for the sync lane, so that the deadline is kept.
     """
 
     id: WorkloadId
@@ -382,6 +398,23 @@ class Workload:
     lane: Lane = Lane.BATCH
     is_lane_auto: bool = False
     tiers: str | None = None
+    max_cost_usd: float | None = None
+    max_total_tokens: int | None = None
+    budget_of: WorkloadId | None = None
+
+    @property
+    def may_have_budget(self) -> bool:
+        """Whether it has a budget, or shares one that another workload may have."""
+        return self.budget_of is not None or self.max_cost_usd is not None or self.max_total_tokens is not None
+
+    deadline: float | None = None
+    stops_late: bool = False
+    sync_rate: float | None = None
+    drain_since: float | None = None
+
+    def is_stopped_late(self, now: float) -> bool:
+        """Return whether nothing more of it may be sent, because its deadline has passed."""
+        return self.stops_late and self.deadline is not None and now >= self.deadline
 
     @property
     def lane_choice(self) -> LaneChoice:

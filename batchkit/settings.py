@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from batchkit.provider.dialect import Dialect
 
 
+#: What stands in the header of the key for a server that asks for none.
+_NO_KEY = "none"
+
+
 def _window(value: str) -> str:
     hours_of(value)
     return value
@@ -162,6 +166,14 @@ class Settings(BaseSettings):
         default=30, description="How long an interrupted command waits for calls of the sync lane that are on the way."
     )
 
+    max_cost: PositiveFloat | None = Field(
+        default=None, description="What a new workload may cost, in USD; by default there is no limit."
+    )
+    max_total_tokens: PositiveInt | None = Field(
+        default=None,
+        description="What a new workload may use, in tokens of prompts and answers; by default there is no limit.",
+    )
+
     poll_interval_seconds: PositiveFloat = Field(default=15, description="First wait between two status calls.")
     max_poll_interval_seconds: PositiveFloat = Field(default=300, description="Longest wait between two status calls.")
     lease_seconds: PositiveFloat = Field(default=60, description="How long a silent runner keeps what it has taken.")
@@ -174,6 +186,9 @@ class Settings(BaseSettings):
     )
     resubmit_linger_seconds: float = Field(
         default=300, ge=0, description="How long a few returned requests wait for company before a small shard is cut."
+    )
+    cancel_seconds: NonNegativeFloat = Field(
+        default=600, description="How long a cancelled batch may take to stop; a deadline leaves so much time for it."
     )
     capacity_wait_seconds: PositiveFloat = Field(
         default=60, description="First wait after the provider refused for want of capacity; doubles each time."
@@ -273,7 +288,7 @@ def load_settings(**overrides: Any) -> Settings:
             used = {name: value for name, value in used.items() if name not in of_file}
         dialect = settings.dialect
         if "api_key" not in given:
-            key = key_of(sources, dialect, used.get("base_url"))
+            key = key_of(sources, dialect, used.get("base_url")) or _placeholder(settings)
             settings = settings.model_copy(update={"api_key": key})
     except ValidationError as error:
         problems = "; ".join(_problem(found, given, sources) for found in error.errors(include_url=False))
@@ -281,6 +296,19 @@ def load_settings(**overrides: Any) -> Settings:
     _check_sizes(settings, given, sources)
     set_own_dialect(None if settings.provider_profile is None else dialect)
     return settings
+
+
+def _placeholder(settings: Settings) -> SecretStr | None:
+    """Return what is sent as the key of a server on this machine, which needs none unless it says so; None for every other one."""
+    if settings.dialect.base_url is not None or settings.base_url is None:
+        return None
+    from batchkit.provider.access import is_loopback  # noqa: PLC0415 - loads an HTTP client, which --help does not need
+
+    try:
+        host = urlsplit(settings.base_url).hostname
+    except ValueError:
+        return None  # whoever opens the address tells what is wrong with it
+    return SecretStr(_NO_KEY) if host is not None and is_loopback(host) else None
 
 
 def _check_sizes(settings: Settings, given: Mapping[str, Any], sources: Sources) -> None:

@@ -53,6 +53,11 @@ _TRANSCRIPT: Final = (
     pa.field("segments", pa.list_(_SEGMENT)),
     pa.field("quality", pa.string()),
 )
+_SPEECH: Final = (
+    pa.field("path", pa.string()),
+    pa.field("bytes", pa.int64()),
+    pa.field("sha256", pa.string()),
+)
 _VERDICT: Final = (
     pa.field("safe", pa.bool_()),
     pa.field("categories", pa.list_(pa.string())),
@@ -76,7 +81,8 @@ def value_columns(recipe: Recipe) -> ValueColumns:
 
     An object whose schema names its properties has one column for each. If the schema allows others, at any depth, they are JSON in
     the column ``other_properties``, by their paths (``items[0].colour``); null without any.
-    A transcript has ``text``, ``language``, ``duration`` (seconds), ``segments`` and ``quality``; a verdict ``safe``, ``categories`` and
+    A transcript has ``text``, ``language``, ``duration`` (seconds), ``segments`` and ``quality``; speech the ``path``, the
+    ``bytes`` and the ``sha256`` of its file; a verdict ``safe``, ``categories`` and
     ``category_names``. Calls of one tool have a column for each of its parameters, calls of several tools ``tool_name`` and
     ``tool_arguments`` of the first call; both have all ``tool_calls``. Any other answer has the one column ``answer``.
     """
@@ -84,6 +90,8 @@ def value_columns(recipe: Recipe) -> ValueColumns:
     match rules.format:
         case "transcript":
             found = ValueColumns(_TRANSCRIPT, dict)
+        case "speech":
+            found = ValueColumns(_SPEECH, dict)
         case "safety":
             found = ValueColumns(_VERDICT, _verdict)
         case "tools":

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.annotation.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.models import Workload
     from batchkit.preflight import ModelShare
+    from batchkit.provider.pricing import Pricing
 
 _EARLIER: Final = 5
 _LOOKED_AT: Final = 200
@@ -86,6 +86,9 @@ def estimate(
 
 
 def _of_model(model: str, share: ModelShare, earlier: Earlier | None, pricing: Pricing) -> ModelEstimate:
+    if share.characters:
+        usd = pricing.price_speech(model, share.characters)
+        return ModelEstimate(model, share.requests, 0, 0, 0, usd, usd)
     most_out = None if share.unlimited else share.completion_tokens
     least_out = 0
     if earlier is not None:
@@ -121,7 +124,7 @@ def earlier_workloads(connection: Connection, recipe: Recipe) -> tuple[dict[str,
 
 def _question(recipe: Recipe) -> Recipe:
     """Return the recipe without everything that concerns the table: recipes with the same questions are equal."""
-    return recipe.essence().model_copy(update={"table_digest": "", "limit": None, "key": None})
+    return recipe.essence().model_copy(update={"table_digest": "", "audio_digest": "", "limit": None, "key": None})
 
 
 def _means(connection: Connection, workload: Workload, asked: Recipe) -> dict[str, float]:

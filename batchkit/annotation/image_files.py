@@ -14,10 +14,15 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote
 
 from batchkit.formatting import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 #: Larger files are not read.
 MAX_FILE_BYTES: Final = 500_000_000
@@ -55,19 +60,27 @@ class UnreadableImageFile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """Reads the files that cells name; relative paths begin in ``folder``.
+    """Reads the files that cells name; relative paths begin in ``folder``. ``what`` they are is for errors.
 
     Only files below it are read, after symbolic links are followed, unless ``allow_outside``.
     """
 
     folder: Path
     allow_outside: bool = False
+    what: str = "an image"
 
     def read(self, cell: str) -> bytes:
         """Return the content of the file whose path or ``file:`` address a cell holds. Raises ``UnreadableImageFile``."""
+        return self._of_file(cell, self._content)
+
+    def locate(self, cell: str) -> Path:
+        """Return the path, without symbolic links, of the regular file that a cell names. Raises ``UnreadableImageFile``."""
+        return self._of_file(cell, self._checked)
+
+    def _of_file(self, cell: str, act: Callable[[Path, str], T]) -> T:
         shown = printable(cell[: 2 * _SHOWN_CHARS], _SHOWN_CHARS)
         try:
-            return _content(self._resolved(cell, shown), shown)
+            return act(self._resolved(cell, shown), shown)
         except UnreadableImageFile:
             raise
         except OSError as error:
@@ -94,6 +107,31 @@ class ImageFolder:
             )
         return path
 
+    def _checked(self, path: Path, shown: str) -> Path:
+        self._check_regular(path.stat(), shown)
+        return path
+
+    def _content(self, path: Path, shown: str) -> bytes:
+        # Opening a device can have effects, so the first check precedes it; the second one checks the opened file.
+        self._check_regular(path.stat(), shown)
+        descriptor = os.open(path, _OPEN_FLAGS)
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - the file is open already
+            found = os.fstat(descriptor)
+            self._check_regular(found, shown)
+            content = file.read(found.st_size + 1)
+            while len(content) <= MAX_FILE_BYTES and (piece := file.read(_PIECE_BYTES)):
+                content += piece
+        if len(content) > MAX_FILE_BYTES:
+            raise UnreadableImageFile(f"{shown} has more than {MAX_FILE_BYTES:,} bytes")
+        return content
+
+    def _check_regular(self, found: os.stat_result, shown: str) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
+            raise UnreadableImageFile(f"{shown} is {kind}; {self.what} is a regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise UnreadableImageFile(f"{shown} has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+
 
 def _path_in(cell: str, shown: str) -> str:
     """Return the path in a cell, which may be a ``file:`` address."""
@@ -113,29 +151,6 @@ def _path_in(cell: str, shown: str) -> str:
     path = unquote(rest, errors="surrogateescape")
     # file:///C:/photos is the path C:/photos.
     return path[1:] if os.name == "nt" and _WINDOWS_PATH.match(path[1:]) else path
-
-
-def _content(path: Path, shown: str) -> bytes:
-    # Opening a device can have effects, so the first check precedes it; the second one checks the opened file.
-    _check_regular(path.stat(), shown)
-    descriptor = os.open(path, _OPEN_FLAGS)
-    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - the file is open already
-        found = os.fstat(descriptor)
-        _check_regular(found, shown)
-        content = file.read(found.st_size + 1)
-        while len(content) <= MAX_FILE_BYTES and (piece := file.read(_PIECE_BYTES)):
-            content += piece
-    if len(content) > MAX_FILE_BYTES:
-        raise UnreadableImageFile(f"{shown} has more than {MAX_FILE_BYTES:,} bytes")
-    return content
-
-
-def _check_regular(found: os.stat_result, shown: str) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
-        raise UnreadableImageFile(f"{shown} is {kind}; an image is a regular file")
-    if found.st_size > MAX_FILE_BYTES:
-        raise UnreadableImageFile(f"{shown} has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
 
 
 def _reason(error: OSError, cell: str) -> str:

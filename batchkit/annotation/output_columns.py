@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from batchkit.annotation.column_values import filled, fitted
 from batchkit.annotation.columns import free_name, value_columns
+from batchkit.annotation.executed_tools import TOOL_COLUMNS, tool_cells
 from batchkit.annotation.skipped import SKIPPED, SkippedRow
 from batchkit.annotation.votes import Vote
 from batchkit.annotation.voting import Voting
@@ -16,6 +17,7 @@ from batchkit.datasets.metadata import with_columns
 from batchkit.datasets.rows import is_json, json_texts
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
+from batchkit.provider.stored import runs_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,21 +54,35 @@ class OutputColumns:
     With several annotators (prompts, models, samples) the answer's columns hold the vote on the valid answers, property by
     property: the majority, null in a tie, and the median of numbers. ``agreement`` follows them (see ``votes.Vote``), then ``votes``,
     the number of valid answers, and for numbers ``spread``, the highest minus the lowest. With ``weighted`` votes labels are theirs,
-    and ``confidence`` is the probability of each. With ``is_reviewed`` the column ``reviewed`` says whose answer people decided. Attempts, tokens and cost are sums; ``status`` is
+    and ``confidence`` is the probability of each. With ``is_reviewed`` the column ``reviewed`` says whose answer people decided. With ``tells_tools`` (see
+    ``tells_tools``) ``tools`` lists the tools that compound systems have run for the row, ``tool_count`` counts them, and
+    ``executed_tools`` is what the server tells of them, with arguments and results, as JSON. Attempts, tokens and cost are sums; ``status`` is
     ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
     each annotator. A row that was skipped has the status ``skipped``, the reason as its error, no ``custom_id`` and no answer.
     """
 
     def __init__(
-        self, recipe: Recipe, table: pa.Schema, weighted: WeightedVotes | None = None, *, is_reviewed: bool = False
+        self,
+        recipe: Recipe,
+        table: pa.Schema,
+        weighted: WeightedVotes | None = None,
+        *,
+        is_reviewed: bool = False,
+        tells_tools: bool = False,
     ) -> None:
         self._recipe = recipe
+        self._tells_tools = tells_tools
         self._is_reviewed = is_reviewed
         self._weighted = weighted
         self._is_voted = recipe.requests_per_row > 1
         self._values = value_columns(recipe)
         self._voting = Voting(recipe, self._values)
-        told = [*(self._vote_columns() if self._is_voted else ()), *([_REVIEWED] if is_reviewed else []), *_STATE]
+        told = [
+            *(self._vote_columns() if self._is_voted else ()),
+            *([_REVIEWED] if is_reviewed else []),
+            *(TOOL_COLUMNS if tells_tools else ()),
+            *_STATE,
+        ]
         taken = set(table.names)
         self._state = [pa.field(free_name(name, taken), kind) for name, kind in told]
         taken.update(field.name for field in self._state)
@@ -117,6 +133,10 @@ class OutputColumns:
             arrays.append(pa.array(confidences, self._confidence_type()))
         if self._is_reviewed:
             arrays.append(pa.array([decision is not None for decision in decided], pa.bool_()))
+        if self._tells_tools:
+            cells = [tool_cells(_tools_of(of_row)) for of_row in answers]
+            columns = zip(*cells, strict=True) if cells else ((),) * len(TOOL_COLUMNS)
+            arrays += [pa.array(column, kind) for column, (_, kind) in zip(columns, TOOL_COLUMNS, strict=True)]
         arrays += self._state_columns(answered, too_large)
         if self._is_voted:
             arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
@@ -248,6 +268,17 @@ class OutputColumns:
             for field in self._values.fields
         }
         return next(iter(cells.values())) if len(cells) == 1 else cells
+
+
+def tells_tools(recipe: Recipe, provider: str) -> bool:
+    """Return whether answers to a recipe tell which tools were run for them."""
+    return any(runs_tools(provider, model) for model in recipe.models)
+
+
+def _tools_of(answers: Iterable[RequestAnswer]) -> list[Any] | None:
+    """Return the tools of all answers of a row, in their order; None without any answer that tells them."""
+    found = [answer.executed_tools for answer in answers if answer.executed_tools is not None]
+    return [tool for tools in found for tool in tools] if found else None
 
 
 class _RowState(NamedTuple):

@@ -59,3 +59,14 @@ class Audio(BaseModel):
     prompt: str | None = None
     timestamps: tuple[Literal["segment", "word"], ...] = Field(default=("segment",), min_length=1)
     temperature: float | None = None
+
+
+class Speech(BaseModel):
+    """The parameters of a request for speech (console.groq.com/docs/text-to-speech). ``column`` holds the texts; None is not sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str
+    voice: str = Field(min_length=1)
+    response_format: str = Field(default="wav", pattern="^[a-z0-9]{1,8}$")
+    speed: float | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from batchkit.annotation.parameters import Audio, Parameters
+from batchkit.annotation.parameters import Audio, Parameters, Speech
 from batchkit.annotation.recipe import Prompt, Recipe
 from batchkit.answers.check import AnswerCheck
 from batchkit.answers.importing import import_by_path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GUARD_MODEL = "meta-llama/llama-guard-4-12b"
 TRANSCRIPTION_MODEL = "whisper-large-v3-turbo"
+SPEECH_MODEL = "canopylabs/orpheus-v1-english"
 #: console.groq.com/docs/speech-to-text: the only model that translates.
 TRANSLATION_MODEL = "whisper-large-v3"
 
@@ -96,10 +97,13 @@ def transcription(
     prompt: str | None = None,
     timestamps: Sequence[str] = ("segment",),
     temperature: float | None = None,
+    allow_paths: bool = False,
     tries: int = 3,
     **more: Any,
 ) -> Recipe:
-    """Return the recipe of a transcript, or with ``translate`` an English translation, of the audio addresses in ``column``.
+    """Return the recipe of a transcript, or with ``translate`` an English translation, of the audio that ``column`` names.
+
+    Its cells are addresses, or paths of files below the table's folder, with ``allow_paths`` anywhere.
 
     Raises ``UsageError``.
     """
@@ -120,8 +124,29 @@ def transcription(
         kind="transcribe",
         models=(model or (TRANSLATION_MODEL if translate else TRANSCRIPTION_MODEL),),
         audio=audio,
+        allow_paths=allow_paths,
         rules=made_rules(format="transcript", tries=tries),
         **more,
+    )
+
+
+def speech(
+    column: str,
+    voice: str,
+    *,
+    model: str = SPEECH_MODEL,
+    response_format: str = "wav",
+    speed: float | None = None,
+    tries: int = 3,
+    **more: Any,
+) -> Recipe:
+    """Return the recipe of a recording of each text in ``column``, spoken by ``voice``. Raises ``UsageError``."""
+    try:
+        spoken = Speech(column=column, voice=voice, response_format=response_format, speed=speed)
+    except ValidationError as error:
+        raise _as_usage(error) from None
+    return made_recipe(
+        kind="speak", models=(model,), speech=spoken, rules=made_rules(format="speech", tries=tries), **more
     )
 
 

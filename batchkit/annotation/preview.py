@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
 from batchkit.annotation.estimate import Estimate, estimate
-from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.render import KEY_REPEATED, Renderer, RowProblem
 from batchkit.annotation.rendering import (
     RowsWithoutRequest,
@@ -27,17 +26,18 @@ from batchkit.files import jsonl
 from batchkit.files.uniqueness import SeenIds
 from batchkit.models import Lane
 from batchkit.preflight import ModelShare
+from batchkit.provider.pricing import pricing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batchkit.annotation.estimate import Earlier
-    from batchkit.annotation.pricing import Pricing
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
     from batchkit.preflight import LineRules
     from batchkit.provider.dialect import Dialect
+    from batchkit.provider.pricing import Pricing
     from batchkit.steps.reuse_plan import PlannedReuse
 
     #: Makes the requests of a row with its number. Raises ``RowProblem``.
@@ -91,20 +91,21 @@ def preview(
     earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
     reuse: PlannedReuse | None = None,
     lane_of: Callable[[int], Lane] = lambda _requests: Lane.BATCH,
+    rules: LineRules | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Preview:
     """Render a whole table. ``lane_of`` returns the lane of so many requests, which decides the price; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
-    renderer = Renderer(whole, taken.columns, dialect=dialect, folder=folder)
+    renderer = Renderer(whole, taken.columns, dialect=dialect, folder=folder, rules=rules)
     found = Preview(
         name or default_name(table, whole),
-        dialect.rules,
+        renderer.rules,
         pricing_of(dialect.name),
         models={model: ModelShare() for model in whole.models},
     )
     rows = RowsWithoutRequest(whole, table.name)
-    inspect = partial(refusal_of, rules=dialect.rules, max_line_bytes=max_line_bytes)
+    inspect = partial(refusal_of, rules=renderer.rules, max_line_bytes=max_line_bytes)
     keys = SeenIds()
     shown = 0
     for batch, made in rendered(taken, renderer, rows, inspect):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from batchkit.annotation.parameters import Audio, Parameters
+from batchkit.annotation.parameters import Audio, Parameters, Speech
 from batchkit.answers.rules import AnswerRules
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
@@ -15,7 +15,7 @@ from batchkit.files import jsonl
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal["annotate", "transcribe", "moderate", "evaluate"]
+Kind = Literal["annotate", "transcribe", "moderate", "speak", "evaluate"]
 #: What becomes of rows that have no request.
 RowPolicy = Literal["error", "skip"]
 #: The rules that do not affect the first requests, only how bad answers are requested again.
@@ -72,7 +72,7 @@ class Recipe(BaseModel):
     uses their numbers (from 1). ``messages`` is a column with conversations, which stand before the question, as do ``examples_count`` of
     the ``examples`` (see ``examples.chosen_for``). ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
     below the table's folder. ``table`` is the table's name for people, ``table_digest`` its SHA-256, ``query_digest`` that of the query
-    whose rows it has, ``paths`` its files,
+    whose rows it has, ``audio_digest`` that of the recordings that the column of ``audio`` names as files, ``paths`` its files,
     folders and patterns, ``limit`` the number of rows
     to use (None: all). With ``instruct`` the system message states the rules that the request has no parameter for.
 
@@ -96,6 +96,8 @@ class Recipe(BaseModel):
     shrink_images: bool = False
     allow_paths: bool = False
     audio: Audio | None = None
+    audio_digest: str = ""
+    speech: Speech | None = None
     rules: AnswerRules = AnswerRules()
     instruct: bool = True
     table: str = ""

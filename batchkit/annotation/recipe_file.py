@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from batchkit.files.checked_yaml import Place
 
-RecipeKind = Literal["annotate", "transcribe", "moderate"]
+RecipeKind = Literal["annotate", "transcribe", "moderate", "speak"]
 #: The keys that define the answer; only one of them may be used.
 ANSWER_KEYS = ("schema", "choices", "pattern", "number", "tools")
 
@@ -60,7 +60,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _TableRecipe(BaseModel):
-    """The keys that all three have. None is the same as a missing key."""
+    """The keys that all have. None is the same as a missing key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,6 +74,8 @@ class _TableRecipe(BaseModel):
     tries: Count | None = None
     on_empty: RowPolicy | None = None
     bad_rows: RowPolicy | None = None
+    max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_total_tokens: Count | None = None
 
 
 class AnnotateRecipe(_TableRecipe):
@@ -113,6 +115,7 @@ class TranscribeRecipe(_TableRecipe):
     translate: bool | None = None
     language: str | None = None
     prompt: str | None = None
+    allow_paths: bool | None = None
     timestamps: Annotated[tuple[Literal["segment", "word"], ...], BeforeValidator(_listed)] | None = None
     temperature: float | None = None
 
@@ -127,10 +130,21 @@ class ModerateRecipe(_TableRecipe):
     only: Literal["safe", "unsafe"] | None = None
 
 
+class SpeakRecipe(_TableRecipe):
+    """The keys of ``speak``."""
+
+    text: str | None = None
+    voice: str | None = None
+    model: str | None = None
+    response_format: str | None = None
+    speed: float | None = None
+
+
 _MODELS: dict[RecipeKind, type[_TableRecipe]] = {
     "annotate": AnnotateRecipe,
     "transcribe": TranscribeRecipe,
     "moderate": ModerateRecipe,
+    "speak": SpeakRecipe,
 }
 
 

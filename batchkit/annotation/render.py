@@ -12,6 +12,7 @@ from batchkit.annotation.examples import chosen_for
 from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import ImageReader, InvalidImage, NoImage
+from batchkit.annotation.recording_files import RecordingFiles
 from batchkit.annotation.response_format import plan_response_format
 from batchkit.annotation.skipped import SkippedRow
 from batchkit.annotation.template import Template, Unrendered, unknown_column
@@ -19,13 +20,14 @@ from batchkit.datasets.values import text_of
 from batchkit.errors import InputProblem, UsageError
 from batchkit.files import jsonl
 from batchkit.formatting import printable
-from batchkit.preflight.rules import CHAT, METHOD
+from batchkit.preflight.rules import CHAT, METHOD, SPEECH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from batchkit.annotation.parameters import Audio
+    from batchkit.annotation.parameters import Audio, Speech
     from batchkit.annotation.recipe import Prompt, Recipe
+    from batchkit.preflight.rules import LineRules
     from batchkit.provider.dialect import Dialect
 
 #: The most bytes of a line beside its messages: ids, parameters, names.
@@ -148,15 +150,26 @@ def _filled(template: Template, row: Mapping[str, Any]) -> str:
 
 
 class Renderer:
-    """Makes the requests of rows by a recipe, for the provider of ``dialect``. Relative paths of images begin in ``folder``.
+    """Makes the requests of rows by a recipe, for the provider of ``dialect``. Relative paths begin in ``folder``.
+
+    The requests are checked by ``rules``, by default those of batches.
 
     ``columns`` are the columns that it reads, in the table's order. Raises ``UsageError`` for templates and columns that do not fit
     the table's ``columns``.
     """
 
-    def __init__(self, recipe: Recipe, columns: Sequence[str], *, dialect: Dialect, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        columns: Sequence[str],
+        *,
+        dialect: Dialect,
+        folder: Path | None = None,
+        rules: LineRules | None = None,
+    ) -> None:
         self.recipe = recipe
         self.dialect = dialect
+        self.rules = rules or dialect.rules
         self._ids = RequestIds(recipe)
         self._audio_prompt = _audio_prompt(recipe, columns)
         is_named = len(recipe.prompts) > 1
@@ -171,6 +184,8 @@ class Renderer:
             for prompt in recipe.prompts
         ]
         files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths)
+        audio_files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths, what="a recording")
+        self._recording_files = RecordingFiles(audio_files, dialect.models.uploads)
         self._images = ImageReader(recipe.images, files=files, shrink=recipe.shrink_images, limits=dialect.models)
         self._requests = [self._bodies(prompt) for prompt in recipe.prompts]
         read = self._columns_read()
@@ -190,7 +205,7 @@ class Renderer:
         Raises ``RowProblem``.
         """
         try:
-            bodies = self._chats(row) if self.recipe.audio is None else self._recordings(row, self.recipe.audio)
+            bodies = self._bodies_of(row)
         except (_NothingToAsk, NoImage, NoAudio) as trouble:
             raise RowProblem(number, self._column_of(trouble), str(trouble), NOTHING_TO_ASK) from None
         except NoConversation as trouble:
@@ -208,9 +223,15 @@ class Renderer:
             raise RowProblem(number, self.recipe.key, "the key is empty", KEY_EMPTY)
         ids = iter(self._ids.of_key(self._ids.key_of(row, number)))
         url = CHAT if self.recipe.audio is None else endpoint_of(self.recipe.audio)
+        url = url if self.recipe.speech is None else SPEECH
         return [
             jsonl.dumps({"custom_id": next(ids), "method": METHOD, "url": url, "body": body}) + b"\n" for body in bodies
         ]
+
+    def _bodies_of(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if self.recipe.speech is not None:
+            return self._spoken(row, self.recipe.speech)
+        return self._chats(row) if self.recipe.audio is None else self._recordings(row, self.recipe.audio)
 
     def _column_of(self, trouble: Exception) -> str:
         if isinstance(trouble, InvalidImage):
@@ -221,7 +242,8 @@ class Renderer:
         read = {column for messages in self._prompts for column in messages.columns}
         if self._audio_prompt is not None:
             read |= self._audio_prompt.columns
-        if not read and not self.recipe.images and self.recipe.messages is None and self.recipe.audio is None:
+        others = (self.recipe.messages, self.recipe.audio, self.recipe.speech)
+        if not read and not self.recipe.images and all(other is None for other in others):
             raise UsageError(
                 "the prompt names no column, so every row would get the same question",
                 hint="write {{ column }} where the row's text belongs",
@@ -275,9 +297,21 @@ class Renderer:
                 yield {"role": "user", "content": example.user}
                 yield {"role": "assistant", "content": example.assistant}
 
+    def _spoken(self, row: Mapping[str, Any], speech: Speech) -> list[dict[str, Any]]:
+        if is_blank(row[speech.column]):
+            raise _NothingToAsk(f"{speech.column} is empty, so there is nothing to speak")
+        speed = {} if speech.speed is None else {"speed": speech.speed}
+        said = {
+            "input": text_of(row[speech.column]),
+            "voice": speech.voice,
+            "response_format": speech.response_format,
+            **speed,
+        }
+        return [{"model": model, **said} for model in self.recipe.models]
+
     def _recordings(self, row: Mapping[str, Any], audio: Audio) -> list[dict[str, Any]]:
         prompt = None if self._audio_prompt is None else self._audio_prompt.render(row)
-        body = audio_body(audio, row[audio.column], prompt)
+        body = audio_body(audio, row[audio.column], prompt, self._recording_files)
         return [{"model": made["model"], **body} for prepared in self._requests for made, _ in prepared]
 
 
@@ -310,6 +344,8 @@ def _named_columns(recipe: Recipe) -> list[tuple[str, str]]:
         named.append((recipe.messages, "--messages"))
     if recipe.audio is not None:
         named.append((recipe.audio.column, "--audio"))
+    if recipe.speech is not None:
+        named.append((recipe.speech.column, "--text"))
     if recipe.key is not None:
         named.append((recipe.key, "--key"))
     return named

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from batchkit.annotation.render import Renderer
     from batchkit.datasets import Table
     from batchkit.preflight import LineRules
-    from batchkit.provider.dialect import Dialect
 
     #: Takes the requests of a row, and returns why they cannot be sent; None if they can.
     Inspect = Callable[[list[bytes]], str | None]
@@ -127,7 +126,7 @@ def render_table(
     requests, snapshot, skipped = folder / _REQUESTS, folder / SNAPSHOT, folder / SKIPPED_ROWS
     keys = SeenIds()
     inspect = (
-        partial(refusal_of, rules=renderer.dialect.rules, max_line_bytes=max_line_bytes)
+        partial(refusal_of, rules=renderer.rules, max_line_bytes=max_line_bytes)
         if recipe.skips(is_empty=False)
         else None
     )
@@ -180,7 +179,7 @@ def rendered(
             try:
                 lines = renderer.requests(row, number)
                 if not is_checked:
-                    _check_parameters(lines, renderer.dialect)
+                    _check_parameters(lines, renderer)
                     is_checked = True
                 _inspect(lines, number, inspect)
             except RowProblem as problem:
@@ -294,11 +293,13 @@ def without_body_prefix(reason: str) -> str:
     return reason.replace("body.", "")
 
 
-def _check_parameters(lines: list[bytes], dialect: Dialect) -> None:
+def _check_parameters(lines: list[bytes], renderer: Renderer) -> None:
     """Check the requests of the first row as the split checks all, so that a refusal names the parameters."""
     reasons: dict[str, None] = {}
     for line in lines:
-        for reason in preflight.inspect(jsonl.loads(line), len(line) - 1, dialect.rules).reasons:
+        for reason in preflight.inspect(jsonl.loads(line), len(line) - 1, renderer.rules).reasons:
             reasons[without_body_prefix(reason)] = None
     if reasons:
-        raise UsageError(f"{dialect.title} would refuse the requests: {'; '.join(reasons)}", hint="nothing was sent")
+        raise UsageError(
+            f"{renderer.dialect.title} would refuse the requests: {'; '.join(reasons)}", hint="nothing was sent"
+        )

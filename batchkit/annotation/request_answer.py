@@ -14,7 +14,8 @@ class RequestAnswer:
     the answer, as ``batchkit.answers.check.Reading`` returns it, None unless the request succeeded; ``text`` is the model's text, also of
     a rejected answer. The tokens are those of all answers to the request, including rejected ones that were requested again;
     ``cost_usd`` is their cost at batch prices, None if it is unknown. ``reused_from`` names the request that was answered, if that is
-    another one (see ``ExportRow``); then nothing was used.
+    another one (see ``ExportRow``); then nothing was used. ``executed_tools`` are those that a compound system has run; None without
+    an answer, and for other models.
     """
 
     custom_id: str
@@ -35,3 +36,4 @@ class RequestAnswer:
     batch_id: str | None
     shard_id: int
     reused_from: str | None = None
+    executed_tools: list[Any] | None = None

@@ -12,18 +12,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.annotation.output_columns import OutputColumns
-from batchkit.annotation.pricing import Pricing, pricing_of
+from batchkit.annotation.executed_tools import executed_tools
+from batchkit.annotation.output_columns import OutputColumns, tells_tools
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.request_answer import RequestAnswer
 from batchkit.annotation.reviewed import DecidedRows
 from batchkit.annotation.skipped import SkippedRow, SkippedRows
+from batchkit.annotation.spoken import placed
 from batchkit.annotation.workload_from_table import request_ids, snapshot_path
 from batchkit.answers.check import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
 from batchkit.files.jsonl import answer_text
 from batchkit.models import RequestState
+from batchkit.provider.pricing import Pricing, pricing_of
 from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import attempts, results, shards
 from batchkit.store.outputs import OutputTable
@@ -107,14 +109,22 @@ def write_output_table(
     recipe = _recipe_of(workload)
     snapshot = Snapshot.open(snapshot_path(runner, workload))
     decided = DecidedRows(runner, workload)
-    columns = OutputColumns(recipe, snapshot.schema, weighted, is_reviewed=decided.count > 0)
+    columns = OutputColumns(
+        recipe,
+        snapshot.schema,
+        weighted,
+        is_reviewed=decided.count > 0,
+        tells_tools=tells_tools(recipe, workload.provider),
+    )
     wanted = columns.chooser(review_only=review_only, where=where)
     written = 0
     replaced = ReplacedHalves()
+    folder = Path(target).absolute().parent
     with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
         for batch, answers in _answered_batches(runner, workload, recipe, replaced):
             decisions = decided.following(len(batch)) if decided.count else ()
-            annotated = wanted(columns.with_answers(batch, answers, decided=decisions, review_only=review_only))
+            shown = answers if recipe.speech is None else placed(answers, runner.spool, folder)
+            annotated = wanted(columns.with_answers(batch, shown, decided=decisions, review_only=review_only))
             if len(annotated):
                 writer.write(annotated)
                 written += len(annotated)
@@ -162,7 +172,10 @@ def _answered_batches(
         closing(results.stream(connection, workload.id)) as stream,
     ):
         reader = _AnswerReader(
-            recipe, shards.batch_ids(connection, workload.id), pricing_of(workload.provider, workload.lane)
+            recipe,
+            shards.batch_ids(connection, workload.id),
+            pricing_of(workload.provider, workload.lane),
+            tells_tools=tells_tools(recipe, workload.provider),
         )
         spent = _SpentTokens(on_bad_answers)
         for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
@@ -220,11 +233,15 @@ class _SpentTokens:
 class _AnswerReader:
     """Reads the stored results of a recipe's requests."""
 
-    def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None], pricing: Pricing) -> None:
+    def __init__(
+        self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None], pricing: Pricing, *, tells_tools: bool
+    ) -> None:
         self._pricing = pricing
+        self._tells_tools = tells_tools
         self._check = AnswerCheck(recipe.answer_rules({}))
         self._batch_ids = batch_ids
         self._is_audio = recipe.audio is not None
+        self._is_speech = recipe.speech is not None
         self._annotators = [
             (prompt.name, model, sample)
             for prompt in recipe.prompts
@@ -260,12 +277,16 @@ class _AnswerReader:
             self._batch_ids.get(shard_id),
             shard_id,
             row.reused_from,
+            executed_tools(row.body) if self._tells_tools and value is not None else None,
         )
 
     def _cost(self, model: str, prompt_tokens: int | None, completion_tokens: int | None, value: Any) -> float | None:
         if self._is_audio:
             seconds = value["duration"] if value is not None else None
             return None if seconds is None else self._pricing.price_audio(model, seconds)
+        if self._is_speech:
+            characters = None if value is None else value.get("characters")
+            return None if characters is None else self._pricing.price_speech(model, characters)
         if prompt_tokens is None or completion_tokens is None:
             return None
         return self._pricing.price(model, prompt_tokens, completion_tokens)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.annotation.columns import ANSWER, value_columns
 from batchkit.annotation.people import GoldMeasure, gold_columns
-from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.reviewed import Decisions
 from batchkit.annotation.row_answers import read_row_answers
@@ -19,6 +18,7 @@ from batchkit.annotation.workload_from_table import snapshot_path
 from batchkit.datasets import Snapshot
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
+from batchkit.provider.pricing import pricing_of
 from batchkit.store import attempts
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def totals(
     recipe = load_recipe(workload.recipe)
     with runner.store.read() as connection:
         bad = attempts.count_bad_answers(connection, workload.id)
-    if recipe.requests_per_row == 1 and recipe.audio is None and not gold:
+    if recipe.requests_per_row == 1 and recipe.audio is None and recipe.speech is None and not gold:
         # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
         pricing = pricing_of(workload.provider, workload.lane)

@@ -13,7 +13,7 @@ from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import BadRow, Renderer
 from batchkit.annotation.rendering import SNAPSHOT, render_table, without_body_prefix
 from batchkit.datasets.values import text_of
-from batchkit.engine.composition import split_defaults
+from batchkit.engine.composition import rules_of, split_defaults
 from batchkit.errors import InputInvalid, InputProblem, SpoolError, UsageError, WorkloadConflict
 from batchkit.files import outputs, sources
 from batchkit.files.paths import is_folder
@@ -23,15 +23,17 @@ from batchkit.steps.input_check import longest_line
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.annotation.rendering import Rendered
     from batchkit.datasets import Table
+    from batchkit.engine.deadline import DeadlinePlan
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
+    from batchkit.preflight import ModelShare
     from batchkit.settings import Settings
 
 #: The snapshot's name in workloads of earlier versions, which wrote their keys by ``str``.
@@ -53,12 +55,13 @@ def ensure_workload(
     advance: Callable[[int], None] = lambda _rows: None,
     checked: Callable[[int], None] = lambda _lines: None,
     waiting: Callable[[], None] = lambda: None,
+    planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object] = lambda _shares, _plan: None,
 ) -> Workload:
     """Make sure that the workload of a table and a recipe exists and is completely split; a repetition is a no-op.
 
     ``name`` is by default the table's name with a digest of recipe and content. Relative paths of images begin in ``folder``.
     ``accept`` takes the models of a new workload, and may raise ``UsageError``. ``advance`` gets the number of further rendered rows, ``checked`` the number of checked requests; ``waiting`` is called while
-    another runner splits. A kill at any moment leaves nothing half done. Raises ``WorkloadConflict`` if the name
+    another runner splits; ``planned`` is as for ``Runner.split``. A kill at any moment leaves nothing half done. Raises ``WorkloadConflict`` if the name
     belongs to something else, ``InputInvalid`` with all rows that have no request, ``UsageError`` for the recipe; nothing is sent.
     """
     whole = with_table(recipe, table)
@@ -70,7 +73,9 @@ def ensure_workload(
     existing = matching(runner.known(chosen), whole)
     if existing is not None and existing.request_count is not None:
         return runner.change_policies(existing, replace(options, answer_rules=answer_rules))
-    renderer = Renderer(whole, taken.columns, dialect=runner.settings.dialect, folder=folder)
+    renderer = Renderer(
+        whole, taken.columns, dialect=runner.settings.dialect, folder=folder, rules=rules_of(runner.settings, options)
+    )
     accept(whole.models)
     with runner.scratch() as scratch:
         longest = longest_request(runner.settings, options)
@@ -89,6 +94,7 @@ def ensure_workload(
                 advance=checked,
                 waiting=waiting,
                 keep=rendered.keep,
+                planned=planned,
             )
 
 
@@ -146,7 +152,7 @@ def check_outputs(
     """
     for target in (output, review):
         if target is not None:
-            _check_target(target, parts)
+            _check_target(target, parts, makes_folder=recipe.speech is not None)
     if output is not None and review is not None and _are_same(output, review):
         raise UsageError(f"the table and its disputed rows would both be written to {output}", hint="name two outputs")
     if review is not None and recipe.requests_per_row == 1:
@@ -164,18 +170,24 @@ def check_tables(connection: Connection, *, output: str | Path | None, review: s
 
 
 def check_table_columns(
-    recipe: Recipe, table: Table, *, output: str | Path | None, review: str | Path | None, is_postgres: bool
+    recipe: Recipe,
+    table: Table,
+    *,
+    output: str | Path | None,
+    review: str | Path | None,
+    is_postgres: bool,
+    provider: str,
 ) -> None:
     """Raise ``UsageError`` if a target ``table:NAME`` cannot have the columns of the table with its answers.
 
     Rows are read only where it depends on them whether a row fits.
     """
-    from batchkit.annotation.output_columns import OutputColumns  # noqa: PLC0415 - an extra, which no other verb needs
+    from batchkit.annotation.output_columns import OutputColumns, tells_tools  # noqa: PLC0415 - an extra, which no other verb needs
     from batchkit.store.output_columns import check_columns  # noqa: PLC0415 - as above
 
     taken = table if recipe.limit is None else table.head(recipe.limit)
     for name in tables_among(output, review):
-        schema = OutputColumns(recipe, taken.schema).schema
+        schema = OutputColumns(recipe, taken.schema, tells_tools=tells_tools(recipe, provider)).schema
         check_columns(schema, name, is_postgres=is_postgres, rows=taken.batches)
 
 
@@ -187,13 +199,13 @@ def tables_among(*targets: str | Path | None) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def _check_target(target: str | Path, parts: Sequence[str]) -> None:
+def _check_target(target: str | Path, parts: Sequence[str], *, makes_folder: bool) -> None:
     from batchkit.datasets import check_target, is_among, table_name_of  # noqa: PLC0415 - as above
 
     if table_name_of(target) is not None:
         return
     path = Path(target)
-    outputs.check_file(path)
+    outputs.check_file(path, makes_folder=makes_folder)
     check_target(path)
     databases = [file for part in parts if (file := sqlite_file(str(part))) is not None]
     if is_among(path, parts) or any(outputs.are_same(path, Path(database)) for database in databases):
@@ -240,7 +252,8 @@ def _check_skipped(workload: Workload, recipe: Recipe) -> None:
 
 
 def _listed(fields: list[str]) -> str:
-    return ", ".join({"table_digest": "the table's content"}.get(field, field) for field in fields)
+    told = {"table_digest": "the table's content", "audio_digest": "the files of the recordings"}
+    return ", ".join(told.get(field, field) for field in fields)
 
 
 @contextmanager

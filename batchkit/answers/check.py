@@ -37,7 +37,7 @@ class Reading(NamedTuple):
 
     By the rules' format the value is: ``any`` and ``pattern`` a text; ``json`` the parsed document; ``choice`` one of the choices as
     the rules spell it; ``number`` an int or float; ``tools`` a list of ``{"name", "arguments"}``; ``transcript`` see
-    ``read_transcript``; ``safety`` ``{"safe": bool, "categories": ["S1", ...]}``.
+    ``read_transcript``; ``speech`` ``{"path", "bytes", "sha256", "content_type", "characters"}`` of its file in the spool; ``safety`` ``{"safe": bool, "categories": ["S1", ...]}``.
     """
 
     value: Any
@@ -86,6 +86,8 @@ class AnswerCheck:
     def _read(self, data: bytes) -> Any:
         if self.rules.format == "transcript":
             return _transcript(data)
+        if self.rules.format == "speech":
+            return _spoken(data)
         message = complete_message(data)
         if self.rules.format == "tools":
             return self._tools.values(message.calls)
@@ -201,3 +203,12 @@ def _transcript(data: bytes) -> dict[str, Any]:
     if transcript is None:
         raise InvalidAnswer("the answer is not a transcript")
     return transcript
+
+
+def _spoken(data: bytes) -> dict[str, Any]:
+    body = jsonl.loads_leniently(data) if data.startswith(b"{") else None
+    if not isinstance(body, dict) or not isinstance(body.get("path"), str) or not isinstance(body.get("sha256"), str):
+        raise InvalidAnswer("the answer is not audio")
+    if not body.get("bytes"):
+        raise InvalidAnswer("the audio is empty", Reason.EMPTY)
+    return body

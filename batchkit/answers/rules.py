@@ -44,7 +44,7 @@ class AnswerRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["any", "json", "choice", "pattern", "number", "tools", "transcript", "safety"] = "any"
+    format: Literal["any", "json", "choice", "pattern", "number", "tools", "transcript", "safety", "speech"] = "any"
     json_schema: dict[str, Any] | None = None
     model_path: str | None = None
     choices: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchkit.api.managing import cancel, clean, resubmit
     from batchkit.api.reading import export, report, status
     from batchkit.api.running import run, submit, watch
-    from batchkit.api.tables import annotate, moderate, transcribe
+    from batchkit.api.tables import annotate, moderate, speak, transcribe
 
 __all__ = [
     "adopt",
@@ -31,6 +31,7 @@ __all__ = [
     "resubmit",
     "run",
     "runs",
+    "speak",
     "status",
     "submit",
     "transcribe",
@@ -44,7 +45,7 @@ _HOMES = {
     "managing": ("cancel", "clean", "resubmit"),
     "reading": ("export", "report", "status"),
     "running": ("run", "submit", "watch"),
-    "tables": ("annotate", "moderate", "transcribe"),
+    "tables": ("annotate", "moderate", "speak", "transcribe"),
 }
 
 

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit.api.listed_models import model_check
+from batchkit.api.budgets import new_workload_check
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.looking_back import scored_table
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, open_runner
@@ -16,6 +17,7 @@ from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError, UsageError
 from batchkit.files.outputs import check_file, check_page
+from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import EvaluationSummary, ScoredRow
     from batchkit.evaluation.suite_file import SuiteFile
     from batchkit.settings import Settings
-    from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
 _SHOWN_FALLEN_ROWS = 5
@@ -103,6 +104,8 @@ def evaluate(
     limit: int | None = None,
     subset: int | None = None,
     subset_seed: int = 0,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
@@ -112,7 +115,7 @@ def evaluate(
 
     With ``limit`` or ``subset`` only the first rows, or so many at random (``subset_seed``), are asked about: such a run is outside the
     suite's series and no baseline of others. ``run`` names the run, ``against`` the run to compare with, ``report`` the page to write; each is by default what the suite says.
-    Unfinished when ``timeout_seconds`` ran out. Raises ``BatchkitError``; ``InputInvalid`` with everything that is wrong in the
+    Unfinished when ``timeout_seconds`` ran out, and when the budget of the run and its judges was reached: ``max_cost`` in USD, ``max_total_tokens``. Raises ``BatchkitError``; ``InputInvalid`` with everything that is wrong in the
     suite, and ``UsageError`` for a page that cannot be written and for a run to compare with that is not there, before anything is
     sent.
     """
@@ -124,7 +127,7 @@ def evaluate(
         against=against,
         page=None if report is None else Path(report),
         part=PartOfRows(limit, subset, subset_seed),
-        options=options,
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
         settings=settings,
         mode=mode,
     )
@@ -152,7 +155,8 @@ def evaluate_suite(
         check_file(page, inputs=[suite], makes_folder=True)
         check_page(page)
     with open_runner(settings, mode) as runner:
-        check = model_check(runner.settings, mode.observer)
+        options = file.suite.with_budget(options)
+        check = new_workload_check(runner.settings, options, mode.observer)
         evaluation = runs.begin(runner, file, name=run, against=against, is_partial=part.is_partial, check_models=check)
         if evaluation.finished_at is not None:
             conclusion = runs.Conclusion(summary(runner, evaluation.name), is_ours=False)
@@ -177,13 +181,23 @@ def evaluate_suite(
 
 
 def _drive_workloads(
-    runner: Runner, evaluation: Evaluation, options: SplitOptions | None, until: DriveUntil, mode: RunMode
+    runner: Runner, evaluation: Evaluation, options: SplitOptions, until: DriveUntil, mode: RunMode
 ) -> Progress | None:
     """Drive the workloads of a run, one after the other; returns where the first one stands that is not finished, None when all are."""
     from batchkit.evaluation import runs  # noqa: PLC0415 - an extra
 
+    main = runner.known(evaluation.workload)
+    if main is not None:
+        runner.change_budget(main, options)
     with counting(mode.observer, "rendering the rows") as advance:
-        workload = runs.next_workload(runner, evaluation, options=options, advance=advance, note=mode.observer.note)
+        workload = runs.next_workload(
+            runner,
+            evaluation,
+            options=options,
+            advance=advance,
+            note=mode.observer.note,
+            planned=told_deadline(runner.settings, mode.observer),
+        )
     while workload is not None:
         progress = drive_from(runner, runner.progress(workload.id), until, mode)
         if not progress.is_finished:

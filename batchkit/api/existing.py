@@ -100,11 +100,9 @@ def snapshots(settings: Settings, name: str | None, *, clock: Callable[[], float
 
     def query(connection: Connection) -> list[Progress]:
         found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
-        linger = settings.resubmit_linger_seconds
+        waits = {"linger_seconds": settings.resubmit_linger_seconds, "cancel_seconds": settings.cancel_seconds}
         read_now = [
-            read_progress(connection, workload, now=clock(), linger_seconds=linger)
-            for workload in found
-            if workload is not None
+            read_progress(connection, workload, now=clock(), **waits) for workload in found if workload is not None
         ]
         return read_now if name is None else [_with_work_time(connection, progress) for progress in read_now]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
+    from batchkit.steps.split import SplitOptions
 
 
 def cancel(
@@ -36,13 +37,16 @@ def cancel(
     return cancel_workload(name, DriveUntil.FINISHED, settings, mode).progress
 
 
-def resubmit(name: str, *, failed: bool = False, settings: Settings | None = None) -> int:
+def resubmit(
+    name: str, *, failed: bool = False, options: SplitOptions | None = None, settings: Settings | None = None
+) -> int:
     """Make requests without an answer pending again; returns how many. Nothing is sent: ``watch`` and ``serve`` send them.
 
     Those are requests that were cancelled, expired or went missing, with ``failed`` also those that were refused. From then on what
-    expires in the workload is sent again without being asked for, also in one of adopted batches.
+    expires in the workload is sent again without being asked for, also in one of adopted batches. Of the ``options`` only the deadline
+    counts.
     """
-    return reopen_workload(name, settings, RunMode(), failed=failed).requests
+    return reopen_workload(name, settings, RunMode(), failed=failed, options=options).requests
 
 
 def clean(
@@ -78,10 +82,14 @@ class Reopened(NamedTuple):
     unsendable: int
 
 
-def reopen_workload(name: str, settings: Settings | None, mode: RunMode, *, failed: bool) -> Reopened:
-    """Do what ``resubmit`` does."""
+def reopen_workload(
+    name: str, settings: Settings | None, mode: RunMode, *, failed: bool, options: SplitOptions | None = None
+) -> Reopened:
+    """Do what ``resubmit`` does; ``options`` may name a deadline, and another budget."""
     with open_existing(settings, mode) as runner:
-        count = runner.reopen(name, failed=failed)
+        if options is not None:
+            runner.change_budget(runner.find(name), options)
+        count = runner.reopen(name, failed=failed, options=options)
         workload = runner.find(name)
         return Reopened(count, runner.progress(workload.id), runner.unsendable(workload.id))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from batchkit import formatting
 from batchkit.api import existing
+from batchkit.api.deadlines import tell_price_of_waiting
 from batchkit.engine.observer import driving
 from batchkit.engine.runtime import Runner
 from batchkit.errors import UsageError
@@ -115,10 +116,12 @@ def drive_from(runner: Runner, before: Progress, until: DriveUntil, mode: RunMod
     if before.is_finished:
         return before
     with driving(mode.observer):
-        return mode.drive(
+        after = mode.drive(
             runner,
             before.workload,
             until=until,
             stop_at=mode.stop_at(runner.clock()),
             observer=mode.observer,
         )
+    tell_price_of_waiting(runner, after, mode.observer)
+    return after

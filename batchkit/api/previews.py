@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.api import existing
-from batchkit.api.listed_models import model_check
+from batchkit.api.budgets import new_workload_check, note_budget
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.queries import changed_rows, check_not_queried
-from batchkit.engine.composition import lane_of
+from batchkit.engine.composition import deadline_plan, lane_of, rules_of
 from batchkit.engine.observer import counting
+from batchkit.engine.promising import check_lane, check_possible
 from batchkit.settings import load_settings
 from batchkit.store import workloads
 from batchkit.store.engine import parse_url
@@ -52,8 +55,10 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = opened.with_output(table)
+        for note in question.notes(found):
+            mode.observer.note(note)
         is_postgres = parse_url(found.resolved_database_url).get_backend_name() != "sqlite"
-        question.check_table(table, is_postgres=is_postgres)
+        question.check_table(table, is_postgres=is_postgres, provider=found.provider)
         question.decisions(table)
         workload = _existing(found, question, table)
         for earlier in _earlier_of_query(found, question.recipe):
@@ -69,11 +74,19 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 folder=question.folder,
                 reuse=reuse,
                 lane_of=lane_of(found, question.split_options),
+                rules=rules_of(found, question.split_options),
                 earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
                 advance=advance,
             )
     if workload is None or workload.request_count is None:
-        model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
+        new_workload_check(found, question.split_options, mode.observer, is_dry_run=True)(question.recipe.models)
+        note_budget(found, question.split_options, mode.observer)
+        lane = lane_of(found, question.split_options)(shown.requests)
+        promise = deadline_plan(found, question.split_options, shown.models, lane=lane, now=time.time())
+        if promise is not None:
+            check_lane(question.split_options)
+            check_possible(promise)
+            told_deadline(found, mode.observer)(shown.models, promise)
     else:
         mode.observer.note(f"the workload {workload.name!r} exists: the same command without --dry-run resumes it")
     return shown

@@ -6,12 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from batchkit.annotation.pricing import Pricing
 from batchkit.engine.composition import build_provider
 from batchkit.errors import UsageError
 from batchkit.provider import checking, profiles
 from batchkit.provider.check_remote import Trial
 from batchkit.provider.dialects import profile_named
+from batchkit.provider.pricing import Pricing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,7 @@ what happens on the way.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,25 +22,28 @@ from typing import TYPE_CHECKING
 
 from batchkit import formatting
 from batchkit.api import existing, several
-from batchkit.api.listed_models import model_check
+from batchkit.api.budgets import check_plan, new_workload_check, note_budget
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
 from batchkit.api.outcomes import RunReport, SeveralReport
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
 from batchkit.engine.observer import DO_NOTHING, Observer, counting, driving
+from batchkit.engine.promising import check_possible
 from batchkit.engine.runtime import Runner
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.settings import load_settings
 from batchkit.steps.export import check_target
-from batchkit.steps.split import SplitOptions, check_same
+from batchkit.steps.split import SplitOptions, check_deadline, check_same
 from batchkit.store import workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchkit.api.opening import Source
+    from batchkit.engine.deadline import DeadlinePlan
     from batchkit.engine.progress import Progress
     from batchkit.models import Workload
     from batchkit.settings import Settings
@@ -54,6 +58,8 @@ def run(
     name: str | None = None,
     output: Source | None = None,
     raw_csv: bool = False,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
@@ -63,12 +69,18 @@ def run(
 
     Without ``output`` they go where an earlier call or command named an output, if one did. ``name`` is by default the first file's
     name without its endings. ``raw_csv`` is as for ``export``. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out,
-    and then nothing is written. Raises ``BatchkitError`` (see ``batchkit.errors``); ``UsageError`` for an output that cannot be
+    and then nothing is written, and also when its budget was reached: ``max_cost`` in USD, ``max_total_tokens`` of prompts and answers. Raises ``BatchkitError`` (see ``batchkit.errors``); ``UsageError`` for an output that cannot be
     written or is an input, and ``InputInvalid``, before anything is sent.
     """
     mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
     return run_input(
-        paths_of(sources), name=name, output=output, raw_csv=raw_csv, options=options, settings=settings, mode=mode
+        paths_of(sources),
+        name=name,
+        output=output,
+        raw_csv=raw_csv,
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
+        settings=settings,
+        mode=mode,
     ).progress
 
 
@@ -78,6 +90,8 @@ def submit(
     name: str | None = None,
     output: Source | None = None,
     raw_csv: bool = False,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     observer: Observer = DO_NOTHING,
@@ -88,7 +102,7 @@ def submit(
         name=name,
         output=output,
         raw_csv=raw_csv,
-        options=options,
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
         until=DriveUntil.SUBMITTED,
         settings=settings,
         mode=RunMode(observer=observer),
@@ -98,15 +112,21 @@ def submit(
 def watch(
     name: str,
     *,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
     observer: Observer = DO_NOTHING,
 ) -> Progress:
     """Drive a workload until it is finished. The output that was named when it was begun is written.
 
+    ``max_cost`` and ``max_total_tokens`` change its budget, as for ``run``.
+
     Raises ``UnknownWorkload``, and ``SplitUnfinished`` while its input is not split whole.
     """
-    return watch_workload(name, settings, RunMode(timeout_seconds=timeout_seconds, observer=observer)).progress
+    mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
+    options = SplitOptions(max_cost=max_cost, max_total_tokens=max_total_tokens)
+    return watch_workload(name, settings, mode, options).progress
 
 
 def run_input(
@@ -124,15 +144,17 @@ def run_input(
     """Do what ``run`` and ``submit`` do. With ``has_default_output`` results for which no ``output`` is given go to ``NAME.results.jsonl``."""
     name = workload_name(name, paths)
     target = _target(paths, name, output, has_default_output=has_default_output)
+    options = options or SplitOptions()
     with open_runner(settings, mode) as runner:
         with counting(mode.observer, "checking the input") as advance:
             workload = runner.split(
                 paths,
                 name=name,
-                options=options or SplitOptions(),
+                options=options,
                 advance=advance,
                 waiting=note_once(mode.observer, f"another command is splitting {name!r}; waiting for it"),
-                accept=model_check(runner.settings, mode.observer),
+                accept=new_workload_check(runner.settings, options, mode.observer),
+                planned=told_deadline(runner.settings, mode.observer),
                 blanks=lambda lines: mode.observer.note(
                     f"{formatting.counted(lines, 'blank line')} of the input skipped"
                 ),
@@ -162,8 +184,11 @@ def plan_input(
     options: SplitOptions,
     settings: Settings | None,
     mode: RunMode,
-) -> tuple[str, SplitPlan]:
-    """Make all checks of ``run_input``; returns the workload's name and how the input would be cut. Nothing is stored or sent."""
+) -> tuple[str, SplitPlan, DeadlinePlan | None]:
+    """Make all checks of ``run_input``; returns the workload's name, how the input would be cut, and what its deadline means.
+
+    Nothing is stored or sent.
+    """
     name = workload_name(name, paths)
     _target(paths, name, output, has_default_output=has_default_output)
     found = settings or load_settings()
@@ -177,17 +202,28 @@ def plan_input(
             counting(mode.observer, "checking the input") as advance,
         ):
             plan = runner.plan(paths, options, advance=advance, reuse=reuse)
+            promise = runner.deadline_plan(plan, options)
         if workload is None or workload.request_count is None:
-            model_check(found, mode.observer, is_dry_run=True)(plan.models)
+            new_workload_check(found, options, mode.observer, is_dry_run=True)(plan.models)
+            check_plan(plan, found.provider)
+            note_budget(found, options, mode.observer)
+            if promise is not None:
+                check_possible(promise)
+                plan = replace(plan, lane=promise.lane, window=promise.window)
         else:
             check_same(workload, paths, options)
+            check_deadline(workload, options)
             mode.observer.note(f"the workload {name!r} exists: the same command without --dry-run resumes it")
-        return name, plan
+        return name, plan, promise
 
 
-def watch_workload(name: str, settings: Settings | None, mode: RunMode) -> RunReport:
-    """Do what ``watch`` does."""
+def watch_workload(
+    name: str, settings: Settings | None, mode: RunMode, options: SplitOptions | None = None
+) -> RunReport:
+    """Do what ``watch`` does; ``options`` may name another budget."""
     with open_existing(settings, mode) as runner:
+        if options is not None:
+            runner.change_budget(runner.find(name), options)
         return _finish(runner, runner.find(name), mode)
 
 

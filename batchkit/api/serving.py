@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 from batchkit.api.collecting import Collected, collect, is_due
 from batchkit.api.finishing import is_about_all, log_trouble, on_finished
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.driving import NOTIFY_SECONDS
 from batchkit.engine.observer import DO_NOTHING, Observer, Observers
+from batchkit.engine.progress import WorkloadState
 from batchkit.engine.runtime import Runner
 from batchkit.engine.threads import WorkStopped
 from batchkit.engine.waits import Retries, Slots
@@ -284,6 +286,8 @@ class Schedule:
         if progress.is_finished:
             return _Advanced(progress, on_finished(runner, progress))
         trouble = runner.trouble(workload.id)
+        if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+            return _Advanced(progress, trouble=budget_text(progress))
         return _Advanced(progress, trouble=action.outage if trouble is None else trouble.what)
 
     def _handle_until(self, moment: float, is_over: Callable[[], bool] = lambda: False) -> None:

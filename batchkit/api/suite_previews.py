@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.api import existing
+from batchkit.api.budgets import new_workload_check, note_budget
 from batchkit.api.evaluations import ALL_ROWS
-from batchkit.api.listed_models import model_check
 from batchkit.engine.composition import lane_of
 from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
@@ -71,7 +71,9 @@ def preview_suite(
             advance=advance,
         )
     models = {*file.suite.models, *(model for judge in file.suite.judges for model in judge.models)}
-    model_check(found, mode.observer, is_dry_run=True)(models)
+    chosen = file.suite.with_budget(options)
+    new_workload_check(found, chosen, mode.observer, is_dry_run=True)(models)
+    note_budget(found, chosen, mode.observer)
     with existing.readable_store(found) as store:
         if store is None:
             baselines.check_named(None, file.suite)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchkit.models import ReuseMode
+from batchkit.models import LaneChoice, ReuseMode
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.annotation.weighing import Weights
     from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
+    from batchkit.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class TableQuestion:
 
     ``parts`` are files or addresses, with ``query`` where they are one database URL and ``separator`` where they are CSV files; or ``answers_of`` names the finished workload
     whose answers are the rows. ``output`` gets the table, ``review`` its disputed rows, and ``only`` is a filter of the rows that are
-    written. ``gold`` names columns with labels of people, ``weights`` decides how much the vote of each annotator counts. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
+    written. ``largest_recording`` is the size in bytes of the largest file that the table names. ``gold`` names columns with labels of people, ``weights`` decides how much the vote of each annotator counts. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
     """
 
     recipe: Recipe
@@ -56,11 +57,19 @@ class TableQuestion:
     raw_csv: bool = False
     only: str | None = None
     options: SplitOptions | None = None
+    largest_recording: int = 0
 
     @property
     def split_options(self) -> SplitOptions:
         """The options of the split: questions about tables reuse answers unless the user says otherwise."""
-        return replace(self.options or SplitOptions(), default_reuse=ReuseMode.ON)
+        given = self.options or SplitOptions()
+        lane = LaneChoice.SYNC if given.lane is None and self.needs_single_calls else given.lane
+        return replace(given, default_reuse=ReuseMode.ON, lane=lane)
+
+    @property
+    def needs_single_calls(self) -> bool:
+        """Whether its requests are none that batches take: speech, and recordings that are files of this machine."""
+        return self.recipe.speech is not None or bool(self.recipe.audio_digest)
 
     @property
     def folder(self) -> Path | None:
@@ -118,10 +127,14 @@ class TableQuestion:
         if self.output is not None or not self.has_default_output:
             return self
         output = f"{self.name}.annotated.parquet"
+        if self.recipe.speech is not None:
+            from batchkit.annotation.spoken import table_in  # noqa: PLC0415 - an extra
+
+            output = table_in(f"{self.name}.speech")
         self.check_outputs(output)
         return replace(self, output=output)
 
-    def check_table(self, table: Table, *, is_postgres: bool) -> None:
+    def check_table(self, table: Table, *, is_postgres: bool, provider: str) -> None:
         """Raise ``UsageError`` for gold columns that the table does not have, and for weights that do not fit.
 
         The same for a target ``table:NAME`` that cannot have the columns of the table with its answers.
@@ -131,7 +144,7 @@ class TableQuestion:
 
         check_people(self.recipe, table.columns, gold=self.gold, weights=self.weights)
         workload_from_table.check_table_columns(
-            self.recipe, table, output=self.output, review=self.review, is_postgres=is_postgres
+            self.recipe, table, output=self.output, review=self.review, is_postgres=is_postgres, provider=provider
         )
 
     @contextmanager
@@ -154,11 +167,43 @@ class TableQuestion:
         table = self._open()
         if not isinstance(table, SqlTable):
             paths = tuple(os.path.abspath(part) for part in self.parts)  # noqa: PTH100 - keeps links
-            yield replace(self, recipe=self.recipe.model_copy(update={"paths": paths})), table
+            named = replace(self, recipe=self.recipe.model_copy(update={"paths": paths}))
+            yield named.with_recordings(table), table
             return
         with scratch() as folder:
             kept, recipe = copied(table, self.recipe, folder)
-            yield replace(self, recipe=recipe), kept
+            yield replace(self, recipe=recipe).with_recordings(kept), kept
+
+    def with_recordings(self, table: Table) -> TableQuestion:
+        """Return the question with the digest of the recordings that its table names as files."""
+        audio = self.recipe.audio
+        if audio is None or audio.column not in table.columns:
+            return self
+        from batchkit.annotation.image_files import ImageFolder  # noqa: PLC0415 - an extra
+        from batchkit.annotation.recording_files import scan  # noqa: PLC0415 - as above
+        from batchkit.datasets import rows_of  # noqa: PLC0415 - as above
+
+        taken = table if self.recipe.limit is None else table.head(self.recipe.limit)
+        cells = (row[audio.column] for batch in taken.batches() for row in rows_of(batch.select([audio.column])))
+        files = ImageFolder(self.folder or Path(), allow_outside=self.recipe.allow_paths)
+        digest, largest = scan(cells, files)
+        recipe = self.recipe.model_copy(update={"audio_digest": digest})
+        return replace(self, recipe=recipe, largest_recording=largest)
+
+    def notes(self, settings: Settings) -> list[str]:
+        """Return what the user should know of the lane and the files of the requests, as sentences."""
+        told = []
+        if self.recipe.audio_digest and (self.options is None or self.options.lane is None):
+            told.append(
+                "the recordings are files of this machine, which batches do not carry: they are sent one by one, as with --lane "
+                "sync, at the ordinary price"
+            )
+        uploads = settings.dialect.models.uploads
+        if uploads.free_bytes < self.largest_recording <= uploads.max_bytes:
+            told.append(
+                f"the largest recording has {self.largest_recording:,} bytes; a free plan takes {uploads.free_bytes:,} ({uploads.page})"
+            )
+        return told
 
     def of_query(self) -> Recipe:
         """Return the recipe with the digest of the question's query. Raises ``UsageError``."""

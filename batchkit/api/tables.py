@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from batchkit.api.listed_models import model_check
+from batchkit.api.budgets import new_workload_check
+from batchkit.api.deadlines import told_deadline
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
@@ -15,6 +16,7 @@ from batchkit.api.table_question import ExampleSource, TableQuestion
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
+from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.settings import Settings
-    from batchkit.steps.split import SplitOptions
 
 
 def annotate(
@@ -47,6 +48,8 @@ def annotate(
     examples_seed: int = 0,
     examples_nearest: bool = False,
     raw_csv: bool = False,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
@@ -63,7 +66,8 @@ def annotate(
     stored, and wins in the output. ``examples`` is a table of labelled rows, of which ``examples_count`` stand before each
     question: drawn by ``examples_seed``, or with ``examples_nearest`` those most like the row. Without
     ``output`` the table goes where an earlier call or command named an output, if one did. ``query``
-    belongs to a table that is a database URL, ``separator`` to CSV files. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
+    belongs to a table that is a database URL, ``separator`` to CSV files. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out,
+    and when the budget was reached: ``max_cost`` in USD, ``max_total_tokens`` of prompts and answers. Raises
     ``BatchkitError``; ``InputInvalid`` with all bad rows, and ``UsageError`` for outputs that cannot be written or are inputs, before anything
     is sent.
     """
@@ -86,7 +90,7 @@ def annotate(
         if examples is None
         else ExampleSource(str(examples), examples_count, examples_seed, is_nearest=examples_nearest),
         raw_csv=raw_csv,
-        options=options,
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
     )
     return _ask(question, settings, timeout_seconds, observer)
 
@@ -100,6 +104,8 @@ def transcribe(
     name: str | None = None,
     output: Source | None = None,
     raw_csv: bool = False,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
@@ -122,7 +128,7 @@ def transcribe(
         name=name,
         output=_text(output),
         raw_csv=raw_csv,
-        options=options,
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
     )
     return _ask(question, settings, timeout_seconds, observer)
 
@@ -137,6 +143,8 @@ def moderate(
     output: Source | None = None,
     only: Literal["safe", "unsafe"] | None = None,
     raw_csv: bool = False,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
@@ -160,6 +168,42 @@ def moderate(
         output=_text(output),
         raw_csv=raw_csv,
         only=only,
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
+    )
+    return _ask(question, settings, timeout_seconds, observer)
+
+
+def speak(
+    table: Source | Sequence[Source],
+    text: str,
+    voice: str,
+    *,
+    query: str | None = None,
+    separator: str | None = None,
+    name: str | None = None,
+    output: Source | None = None,
+    options: SplitOptions | None = None,
+    settings: Settings | None = None,
+    timeout_seconds: float | None = None,
+    observer: Observer = DO_NOTHING,
+    **recipe: Any,
+) -> Progress:
+    """Speak the texts in the column ``text``; else as ``annotate``.
+
+    The folder ``output`` gets a file for each row, named by its key, and ``table.parquet`` with the rows and the ``path``, ``bytes`` and
+    ``sha256`` of their files. ``recipe`` is as for ``batchkit.annotation.presets.speech``: ``model``, ``response_format``, ``speed``, ...
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - an extra
+    from batchkit.annotation.spoken import table_in  # noqa: PLC0415 - as above
+
+    question = TableQuestion(
+        recipe=presets.speech(text, voice, **recipe),
+        parts=parts_of(table),
+        query=query,
+        separator=separator,
+        name=name,
+        output=None if output is None else table_in(str(output)),
         options=options,
     )
     return _ask(question, settings, timeout_seconds, observer)
@@ -248,8 +292,10 @@ def begin_table(
     is_default = question.output is None and question.review is None
     with question.opened(lambda: nullcontext(runner), runner.scratch) as (opened, table):
         question = named_as_before(runner, opened, table).with_output(table)
-        question.check_table(table, is_postgres=not runner.store.is_sqlite)
+        question.check_table(table, is_postgres=not runner.store.is_sqlite, provider=runner.settings.provider)
         decisions = question.decisions(table)
+        for note in question.notes(runner.settings):
+            observer.note(note)
         workload = _ensure(runner, table, question, observer)
     if decisions:
         from batchkit.annotation.reviewed import store_decisions  # noqa: PLC0415 - an extra
@@ -303,10 +349,11 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             name=question.name,
             options=question.split_options,
             folder=question.folder,
-            accept=model_check(runner.settings, observer),
+            accept=new_workload_check(runner.settings, question.split_options, observer),
             advance=counts.enter_context(counting(observer, "rendering the rows")),
             checked=advance_checked,
             waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),
+            planned=told_deadline(runner.settings, observer),
         )
 
 

@@ -31,6 +31,7 @@ from batchkit.cli.verbs import (
     run,
     runs,
     serve,
+    speak,
     status,
     transcribe,
     view,
@@ -54,7 +55,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         view.view,
     ),
     "Evaluations": (runs.runs, runs.compare),
-    "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
+    "Tables": (annotate.annotate, transcribe.transcribe, speak.speak, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
     "Tools": (serve.serve, doctor.doctor, demo.demo, emulator.emulator),
 }

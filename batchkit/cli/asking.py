@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchkit.api.modes import RunMode
@@ -54,7 +55,11 @@ def ask(
         weights=asked.everything.get("weights"),
         only=asked.everything.get("only"),
         raw_csv=rows.raw_csv,
-        options=cut.options(),
+        options=replace(
+            cut.options(),
+            max_cost=asked.everything.get("max_cost"),
+            max_total_tokens=asked.everything.get("max_total_tokens"),
+        ),
     )
     if rows.dry_run:
         return annotated.show_preview(preview_table(question, settings, RunMode(observer=terminal)), terminal)

@@ -5,7 +5,8 @@ A report is a JSON object::
     version     1; keys may be added under the same version
     id          identifies the event; an event that is delivered twice has the same id
     kind        finished: every request succeeded; failed: finished, but not every request (or answer of an evaluation) succeeded;
-                regressed: an alarm of an evaluation went off; stopped: work ended because of an outage or a refusal of the account
+                regressed: an alarm of an evaluation went off; stopped: work ended because of an outage or a refusal of the account;
+                budget: stopped by the budget, a larger one resumes
     at          Unix seconds
     workload    its name, null when the database could not be read
     run         the name of an evaluation, else null
@@ -27,6 +28,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.progress import read_progress
 from batchkit.errors import AccountRefused, BatchkitError, ProviderError, RowsHeld, StoreUnavailable
 from batchkit.files import jsonl
@@ -119,6 +121,31 @@ class Announcer:
                     self._finished(connection, workload_id)
             elif isinstance(error, AccountRefused) or (isinstance(error, _OUTAGES) and not is_one_pass):
                 self._stopped(workload_id, driven, error, is_one_pass=is_one_pass)
+        except Exception:
+            logger.warning("a notification could not be written", exc_info=True)
+
+    def stopped_by_budget(self, progress: Progress) -> None:
+        """Write that the budget stopped a workload: once for each amount that was spent by then. Raises nothing."""
+        state = progress.budget
+        if not self._targets or state is None:
+            return
+        workload, spent = progress.workload, state.ledger.spent
+        event_id = _event_id("budget", workload.directory, str(state.budget), str(spent))
+        try:
+            with self._store.write() as connection:
+                if notifications.exists(connection, event_id):
+                    return
+                reason = budget_text(progress)
+                report = _report(
+                    event_id,
+                    "budget",
+                    self._clock(),
+                    workload=workload.name,
+                    exit_code=6,
+                    progress=progress,
+                    reason=reason,
+                )
+                self._add(connection, report)
         except Exception:
             logger.warning("a notification could not be written", exc_info=True)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.engine.pending import Pacing
+from batchkit.engine import promising
+from batchkit.engine.polling import Pacing
 from batchkit.errors import AccountRefused, ConfigurationError, UsageError, WrongAddress
 from batchkit.files.remote import RemoteFiles
 from batchkit.files.shared_spool import SharedSpool
 from batchkit.files.spool import Spool
+from batchkit.models import Lane, LaneChoice
 from batchkit.provider.call_verdicts import CallVerdict, judge
 from batchkit.provider.calls import CallClient, CallOptions
 from batchkit.provider.client import BatchApi
@@ -20,12 +22,13 @@ from batchkit.steps.context import Timing
 from batchkit.steps.split import SplitDefaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pydantic import SecretStr
 
+    from batchkit.engine.deadline import DeadlinePlan
     from batchkit.errors import BatchkitError
-    from batchkit.models import Lane
+    from batchkit.preflight import LineRules, ModelShare
     from batchkit.provider.call_reply import CallReply
     from batchkit.provider.call_verdicts import CallJudgement
     from batchkit.provider.dialect import Dialect
@@ -65,15 +68,20 @@ def _http_options(settings: Settings) -> HttpOptions:
     )
 
 
-def build_lane(settings: Settings, clock: Callable[[], float]) -> SyncLane:
-    """Build the sync lane of a process. ``clock`` returns Unix seconds. Raises ``ConfigurationError`` when there is no key."""
-    dialect = settings.dialect
-    known = KnownLimits(
+def known_limits(settings: Settings) -> KnownLimits:
+    """Return the limits of single calls that the user gave, for each model."""
+    return KnownLimits(
         requests_per_minute=settings.rpm,
         tokens_per_minute=settings.tpm,
         requests_per_day=settings.rpd,
         tokens_per_day=settings.tpd,
     )
+
+
+def build_lane(settings: Settings, clock: Callable[[], float]) -> SyncLane:
+    """Build the sync lane of a process. ``clock`` returns Unix seconds. Raises ``ConfigurationError`` when there is no key."""
+    dialect = settings.dialect
+    known = known_limits(settings)
     http = _http_options(settings)
     return SyncLane(
         CallClient(
@@ -117,12 +125,32 @@ def split_defaults(settings: Settings) -> SplitDefaults:
         dialect=dialect,
         lane=settings.lane,
         small=settings.small,
+        max_cost=settings.max_cost,
+        max_total_tokens=settings.max_total_tokens,
     )
+
+
+def deadline_plan(
+    settings: Settings, options: SplitOptions, shares: Mapping[str, ModelShare], *, lane: Lane, now: float
+) -> DeadlinePlan | None:
+    """Return what the deadline that the options name means for requests, by model; None when they name none.
+
+    Without it they would travel in ``lane``.
+    """
+    if not options.has_deadline:
+        return None
+    return promising.deadline_plan(shares, options, settings, known_limits(settings), lane=lane, now=now)
 
 
 def lane_of(settings: Settings, options: SplitOptions) -> Callable[[int], Lane]:
     """Return a function from a number of requests to their lane."""
     return lambda requests: options.lane_of(lambda: requests, default=settings.lane, default_small=settings.small)
+
+
+def rules_of(settings: Settings, options: SplitOptions) -> LineRules:
+    """Return the rules of requests whose number, which may decide their lane, is not known yet."""
+    choice = options.lane or settings.lane
+    return settings.dialect.rules.of_lane(Lane.BATCH if choice is LaneChoice.BATCH else Lane.SYNC)
 
 
 def check_sizes(settings: Settings, options: SplitOptions) -> None:
@@ -159,4 +187,5 @@ def pacing_of(settings: Settings) -> Pacing:
         poll_interval_seconds=settings.poll_interval_seconds,
         max_poll_interval_seconds=settings.max_poll_interval_seconds,
         outage_seconds=settings.outage_seconds,
+        cancel_seconds=settings.cancel_seconds,
     )

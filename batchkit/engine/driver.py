@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batchkit.engine.progress import WorkloadState
 from batchkit.engine.waves import Done, DriveUntil, Wait, WaveKind, Waves
 from batchkit.errors import AccountRefused, Unauthorized
 from batchkit.models import ShardState
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 #: The outcome of a wave: its report, or the error that it ended with.
 WaveOutcome = StepReport | Exception
 
+#: The planned ones first: the budget may hold them back.
 _UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.SENDING)
 
 
@@ -141,6 +143,8 @@ class Drive:
             return Done(progress, notes=report.notes)
         if report.refused is not None:
             raise report.refused
+        if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+            return Done(progress, notes=report.notes)
         if self._until is DriveUntil.ONE_PASS or self._is_submitted(progress):
             return Done(progress, report.outage, report.notes)
         return _PassEnd(report, progress, now, self._pending.next_at(self.workload_id, now))
@@ -168,7 +172,11 @@ class Drive:
         return Wait(until, None, notes, self._health.trouble)
 
     def _is_submitted(self, progress: Progress) -> bool:
-        return self._until is DriveUntil.SUBMITTED and not any(progress.shards.get(state) for state in _UNSENT)
+        """Return whether a drive that only submits has nothing left that it may submit now."""
+        if self._until is not DriveUntil.SUBMITTED:
+            return False
+        states = _UNSENT[1:] if progress.is_held_by_budget else _UNSENT
+        return not any(progress.shards.get(state) for state in states)
 
 
 class _Pass:

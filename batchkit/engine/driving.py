@@ -16,6 +16,7 @@ from batchkit.engine.leases import ProcessLeases
 from batchkit.engine.observer import DO_NOTHING, Observer
 from batchkit.engine.pending import PendingWork
 from batchkit.engine.presence import Presence
+from batchkit.engine.progress import WorkloadState
 from batchkit.engine.records import WorkloadRecords
 from batchkit.engine.threads import ThreadGroup, WorkStopped
 from batchkit.engine.waves import Done, DriveUntil, Wait
@@ -152,11 +153,10 @@ class WorkloadDriving(WorkloadRecords):
 
         def ended(progress: Progress | None, error: BaseException | None) -> None:
             is_finished = progress is not None and progress.is_finished
-            if progress is None:
-                reason = stop_reasons.of_error(error)
-            else:
-                reason = stop_reasons.of_end(until, is_finished=is_finished)
+            reason = stop_reasons.of_error(error) if progress is None else stop_reasons.of_end(until, progress)
             self._presence.stopped(workload_id, reason, is_finished=is_finished, is_one_pass=is_one_pass)
+            if progress is not None and progress.state is WorkloadState.STOPPED_BY_BUDGET:
+                self.announcer.stopped_by_budget(progress)
             self.announcer.ended(workload_id, error, is_finished=is_finished, is_one_pass=is_one_pass)
 
         return Drive(workload_id, self._pending_work(), until=until, stop_at=stop_at, begin=begin, ended=ended)

@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
+from batchkit.engine.keeping_deadlines import DeadlineKeeper
 from batchkit.engine.outage import DriveHealth
+from batchkit.engine.polling import Polls
 from batchkit.engine.progress import Progress, read_progress
 from batchkit.engine.waves import Wave, WaveKind, Waves
 from batchkit.errors import AccountRefused, Forbidden, ProviderError, RowsHeld
 from batchkit.models import Lane, ShardId, ShardState, WorkloadId
 from batchkit.sharding import SYNC_SHARD_LINES
-from batchkit.steps import cancel, change_lane, clocks, merge, poll, resubmit, send, settle, submit
+from batchkit.steps import cancel, change_lane, clocks, merge, resubmit, send, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import report_held
-from batchkit.store import shard_leases, shards, workloads
+from batchkit.store import budgets, shard_leases, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,13 +29,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.engine.polling import Pacing
     from batchkit.models import Trouble
     from batchkit.steps.context import StepContext
 
-_SHORTEST_WAIT_SECONDS = 1.0
-_POLL_BACKOFF = 1.5
-#: The longest pause between two polls while the provider is unreachable.
-_LONGEST_OUTAGE_PAUSE_SECONDS = 60.0
 _CHECK_WAITS_SECONDS = 300.0
 #: How long a pass waits for the scan of the list of batches before it does its other work.
 _SETTLE_SECONDS = 5.0
@@ -59,26 +58,6 @@ _MERGE_WAVE = _WaveSize(least=2, most=50)
 _WAVE_SHARE = 4
 
 
-@dataclass(slots=True)
-class _PollPace:
-    interval_seconds: float
-    due_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pacing:
-    """Waits in seconds; see the settings of the same names."""
-
-    poll_interval_seconds: float
-    max_poll_interval_seconds: float
-    outage_seconds: float
-
-    @property
-    def shortest_wait_seconds(self) -> float:
-        """Return the shortest wait between two passes."""
-        return min(_SHORTEST_WAIT_SECONDS, self.poll_interval_seconds)
-
-
 class PendingWork:
     """Finds the pending work of any number of workloads, each in its own thread.
 
@@ -97,7 +76,8 @@ class PendingWork:
         self._context = context
         self._pacing = pacing
         self._parallel_waves = parallel_waves
-        self._paces: dict[WorkloadId, _PollPace] = {}
+        self._polls = Polls(context, pacing)
+        self._deadlines = DeadlineKeeper(context, pacing, self._polls)
         self._seen_at: dict[WorkloadId, float] = {}
         self._waits_checked_at: dict[WorkloadId, float] = {}
         self._troubles: dict[WorkloadId, Trouble] = {}
@@ -140,7 +120,8 @@ class PendingWork:
             case WaveKind.MERGE:
                 return merge.merge(self._context, wave.workload_id, wave.shard_ids)
             case WaveKind.RESUBMIT:
-                return resubmit.resubmit(self._context, wave.workload_id)
+                window = self._deadlines.window(wave.workload_id)
+                return resubmit.resubmit(self._context, wave.workload_id, window=window)
             case WaveKind.SEND:
                 return send.send(self._context, wave.workload_id, wave.shard_ids)
             case WaveKind.SUBMIT:
@@ -159,18 +140,31 @@ class PendingWork:
     def progress(self, workload_id: WorkloadId) -> Progress:
         """Read a snapshot of a workload."""
         with self._context.store.read() as connection:
-            return read_progress(connection, workloads.get(connection, workload_id), now=self._context.clock())
+            return read_progress(
+                connection,
+                workloads.get(connection, workload_id),
+                now=self._context.clock(),
+                cancel_seconds=self._pacing.cancel_seconds,
+            )
 
     def probe(self, workload_id: WorkloadId) -> StepReport:
-        """Begin a pass: settle, cancel, poll, and before the first upload check that a batch API answers."""
+        """Begin a pass: settle, cancel, poll, keep the deadline, and before the first upload check that a batch API answers."""
         total = StepReport({})
-        for step in (self._end_impossible_waits, self._settle, self._cancel, self._poll, self._check_provider):
+        for step in (
+            self._end_impossible_waits,
+            self._settle,
+            self._cancel,
+            self._poll,
+            self._keep_deadline,
+            self._check_provider,
+        ):
             total += self._unless_held(step, workload_id)
         return total
 
     def probe_between_submits(self, workload_id: WorkloadId) -> StepReport:
-        """Cancel and poll between two submit waves: submitting everything may take hours, in which batches end."""
-        return self._unless_held(self._cancel, workload_id) + self._unless_held(self._poll, workload_id)
+        """Cancel, poll and keep the deadline between two submit waves: submitting everything may take hours, in which batches end."""
+        report = self._unless_held(self._cancel, workload_id) + self._unless_held(self._poll, workload_id)
+        return report + self._unless_held(self._keep_deadline, workload_id)
 
     def merges(self, workload_id: WorkloadId) -> Waves:
         """Take ended shards, for as many waves as may run at the same time."""
@@ -180,7 +174,10 @@ class PendingWork:
 
     def submits(self, workload_id: WorkloadId) -> Waves:
         """Take shards without a batch, for one wave: a submit wave does several transfers at a time."""
-        ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE, lanes=(Lane.BATCH,)) if self._is_checked else ()
+        if not self._is_checked or self._deadlines.makes_no_batches(workload_id):
+            return ()
+        is_held = self._is_held(workload_id)
+        ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE, lanes=(Lane.BATCH,), is_held=is_held)
         return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
 
     def sends(self, workload_id: WorkloadId) -> Waves:
@@ -195,13 +192,15 @@ class PendingWork:
         lane = context.lane()
         mine = lane.of_workload(workload_id)
         self._idle_until[workload_id] = lane.idle_until(workload_id)
-        if self._idle_until[workload_id] is not None:
+        is_stopped = self._deadlines.is_stopped(workload_id)
+        if self._idle_until[workload_id] is not None and not is_stopped:
             return ()
         ids: list[ShardId] = []
+        is_held = self._is_held(workload_id)
         with context.store.write() as connection:
             for state, limit in (
                 (ShardState.SENDING, len(mine) + _MOST_ABANDONED),
-                (ShardState.PLANNED, lane.room(shard_lines=SYNC_SHARD_LINES)),
+                (ShardState.PLANNED, 0 if is_stopped else lane.room(shard_lines=SYNC_SHARD_LINES)),
             ):
                 claimed = shard_leases.claim(
                     connection,
@@ -212,13 +211,16 @@ class PendingWork:
                     lease_seconds=context.timing.lease_seconds,
                     limit=limit,
                     lanes=(Lane.SYNC,),
+                    is_held=is_held,
                 )
                 ids.extend(shard.id for shard in claimed)
         return (Wave(WaveKind.SEND, workload_id, tuple(ids)),) if ids else ()
 
     def resubmits(self, workload_id: WorkloadId) -> Waves:
         """Return the wave that cuts new shards, if requests are pending for it."""
-        return (Wave(WaveKind.RESUBMIT, workload_id),) if resubmit.is_due(self._context, workload_id) else ()
+        if self._deadlines.is_stopped(workload_id) or not resubmit.is_due(self._context, workload_id):
+            return ()
+        return (Wave(WaveKind.RESUBMIT, workload_id),)
 
     def passed_over(self, workload_id: WorkloadId) -> StepReport:
         """Report who holds shards that are still pending after a pass has taken all that it could take."""
@@ -226,9 +228,17 @@ class PendingWork:
         states = (ShardState.ENDED, *_UNSENT, *(() if workload_id in self._settling else (ShardState.SUBMITTING,)))
         with self._context.store.read() as connection:
             owner, now = self._context.owner, self._context.clock()
+            state = budgets.read(connection, workloads.get(connection, workload_id))
             # Shards of the sync lane wait for their turn in the lane of this process.
             due = shard_leases.count_claimable(
-                connection, workload_id, states, owner=owner, now=now, at_most=1, lanes=(Lane.BATCH,)
+                connection,
+                workload_id,
+                states,
+                owner=owner,
+                now=now,
+                at_most=1,
+                lanes=(Lane.BATCH,),
+                is_held=state is not None and state.is_held,
             )
         return (report_held(self._context) if due else StepReport({})) + self._outage_of_lane(workload_id)
 
@@ -249,6 +259,9 @@ class PendingWork:
             return step(workload_id)
         except RowsHeld as error:
             return StepReport({}, (error.message,), outage=error.message, error=error)
+
+    def _keep_deadline(self, workload_id: WorkloadId) -> StepReport:
+        return self._deadlines.keep(workload_id)
 
     def _cancel(self, workload_id: WorkloadId) -> StepReport:
         return cancel.cancel(self._context, workload_id)
@@ -308,6 +321,7 @@ class PendingWork:
         *,
         waves: int = 1,
         lanes: Sequence[Lane] = tuple(Lane),
+        is_held: bool = False,
     ) -> tuple[ShardId, ...]:
         taken: list[ShardId] = []
         owner = self._context.owner
@@ -315,7 +329,14 @@ class PendingWork:
             now = self._context.clock()
             enough = _WAVE_SHARE * waves * size.most
             due = shard_leases.count_claimable(
-                connection, workload_id, states, owner=owner, now=now, at_most=enough, lanes=lanes
+                connection,
+                workload_id,
+                states,
+                owner=owner,
+                now=now,
+                at_most=enough,
+                lanes=lanes,
+                is_held=is_held,
             )
             limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
             if due and states == _ENDED:
@@ -330,10 +351,17 @@ class PendingWork:
                     lease_seconds=self._context.timing.lease_seconds,
                     limit=limit - len(taken),
                     lanes=lanes,
+                    is_held=is_held,
                 )
                 # An owner's own shards can be claimed again.
                 taken.extend(shard.id for shard in claimed if shard.id not in taken)
         return tuple(taken)
+
+    def _is_held(self, workload_id: WorkloadId) -> bool:
+        """Return whether the budget of a workload has no room for anything more now."""
+        with self._context.store.read() as connection:
+            state = budgets.read(connection, workloads.get(connection, workload_id))
+        return state is not None and state.is_held
 
     def _claim_vanishing(
         self, connection: Connection, workload_id: WorkloadId, *, now: float, limit: int
@@ -354,44 +382,26 @@ class PendingWork:
         return [shard.id for shard in found]
 
     def _poll(self, workload_id: WorkloadId) -> StepReport:
-        """Poll when it is time; the wait grows while no status changes, and with the number of calls that one poll takes.
-
-        Of thousands of batches some status has always changed: without the second rule they would be polled without a pause.
-        """
-        pace = self._paces.get(workload_id)
-        # A time before the start of the wait means that the clock was set back.
-        if pace is not None and pace.due_at - pace.interval_seconds <= self._context.clock() < pace.due_at:
-            return StepReport({})
-        report = poll.poll(self._context, workload_id)
-        shortest = self._pacing.poll_interval_seconds
-        longest = max(self._pacing.max_poll_interval_seconds, shortest)
-        if report.outage is not None:
-            longest = min(longest, max(_LONGEST_OUTAGE_PAUSE_SECONDS, shortest))
-        interval = min(shortest * max(report.counts.get("status calls", 0), 1), longest)
-        if pace is not None and not report.counts.get("changed"):
-            interval = min(max(pace.interval_seconds * _POLL_BACKOFF, interval), longest)
-        self._paces[workload_id] = _PollPace(interval, self._context.clock() + interval)
-        return report
+        return self._polls.when_due(workload_id, is_hasty=self._deadlines.is_draining(workload_id))
 
     def poll_soon(self, workload_id: WorkloadId) -> None:
         """Poll new batches soon, however long the wait between polls has grown."""
-        shortest = self._pacing.poll_interval_seconds
-        pace = self._paces.get(workload_id)
-        due_at = self._context.clock() + shortest
-        self._paces[workload_id] = _PollPace(shortest, due_at if pace is None else min(pace.due_at, due_at))
+        self._polls.soon(workload_id)
 
     def next_at(self, workload_id: WorkloadId, now: float) -> float:
         """Return when work will be pending, in Unix seconds: from the shortest wait after ``now`` to the longest poll interval."""
-        pace = self._paces.get(workload_id)
         due = [now + self._pacing.max_poll_interval_seconds]
-        if pace is not None:
-            due.append(pace.due_at)
-        idle_until = self._idle_until.get(workload_id)
-        if idle_until is not None:
-            due.append(idle_until)
+        others = (
+            self._polls.due_at(workload_id),
+            self._deadlines.due_at(workload_id),
+            self._idle_until.get(workload_id),
+        )
+        due += [at for at in others if at is not None]
+        # What the budget holds back is due when something in flight has ended.
+        unsent = (ShardState.UPLOADED,) if self._is_held(workload_id) else _UNSENT
         with self._context.store.read() as connection:
             found = (
-                shards.next_due(connection, workload_id, *_UNSENT, ShardState.SUBMITTING, ShardState.ENDED),
+                shards.next_due(connection, workload_id, *unsent, ShardState.SUBMITTING, ShardState.ENDED),
                 resubmit.next_due(connection, self._context, workload_id),
             )
             due += [at for at in found if at is not None]

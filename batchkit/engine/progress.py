@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from batchkit.engine.deadline import standing, terms_of
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import Lane, ShardState, Usage
 from batchkit.owners import is_certainly_dead
 from batchkit.provider.stored import stored_dialect
-from batchkit.store import attempts, batches, requests, runners, shards, waits, work_time, workloads
+from batchkit.store import attempts, batches, budgets, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.engine.deadline import Standing
     from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload
+    from batchkit.store.budgets import BudgetState
     from batchkit.store.runners import RunnerRow
     from batchkit.store.waits import OpenShards, Refusal
 
@@ -29,13 +32,15 @@ _NOTHING_RESUBMITTED = Resubmitted(0, 0)
 class WorkloadState(StrEnum):
     """The workload's state: derived from its requests, and not stored.
 
-    ``INTERRUPTED``: the process that split its input ended before the split was complete; nothing was sent.
+    ``INTERRUPTED``: the process that split its input ended before the split was complete; nothing was sent. ``STOPPED_BY_BUDGET``:
+    the budget has no room for its next request, and nothing is in flight that could leave any.
     """
 
     SPLITTING = "splitting"
     INTERRUPTED = "interrupted"
     RUNNING = "running"
     CANCELLING = "cancelling"
+    STOPPED_BY_BUDGET = "stopped_by_budget"
     FINISHED = "finished"
 
 
@@ -67,9 +72,10 @@ class Progress:
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
     that work on the workload, the one that drives it alone first; ``lost_runner`` is the last one that died.
     ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
+    ``budget`` is its budget and what is spent of it, None without one.
     ``doubts`` counts the attempts of the sync lane that may have been paid for without an answer.
     ``vanishing`` are batches whose results are not fetched and are soon deleted. ``reopenable`` is read for a finished workload
-    that holds; else None. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
+    that holds; else None. ``deadline`` is None without one. ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     """
 
     workload: Workload
@@ -94,6 +100,8 @@ class Progress:
     doubts: int = 0
     vanishing: Vanishing | None = None
     reopenable: Reopenable | None = None
+    budget: BudgetState | None = None
+    deadline: Standing | None = None
 
     def __repr__(self) -> str:
         counts = self.counts
@@ -109,6 +117,11 @@ class Progress:
             if count
         ]
         return f"<{type(self).__name__} {self.workload.name}: {self.state.value}, {', '.join(parts)}>"
+
+    @property
+    def is_held_by_budget(self) -> bool:
+        """Return whether the budget has no room for anything more now; what is in flight may leave some."""
+        return self.budget is not None and self.budget.is_held and not self.is_finished
 
     @property
     def doubt_tokens(self) -> int:
@@ -171,6 +184,12 @@ class Progress:
         return self.fetched + self.not_fetched
 
     @property
+    def missing(self) -> int:
+        """Return the number of requests that are to get an answer of their own and have none, here or at the provider."""
+        counts = self.counts
+        return max(counts.total - self.answered - counts.cancelled - counts.following, 0)
+
+    @property
     def is_finished(self) -> bool:
         """Return whether every request has its final state."""
         return self.state is WorkloadState.FINISHED
@@ -183,19 +202,33 @@ class Progress:
 
 #: Shards in these states have no batch, and its creation was not begun.
 UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED)
+#: Something of shards in these states may still cost less than it was estimated to.
+_SENT_STATES = (
+    ShardState.UPLOADED,
+    ShardState.SUBMITTING,
+    ShardState.SUBMITTED,
+    ShardState.SENDING,
+    ShardState.ENDED,
+)
 _AT_THE_PROVIDER = {ShardState.SUBMITTED, ShardState.ENDED}
 #: A process writes its row every 30 s; after this long without a write it counts as dead.
 UNSEEN_SECONDS = 120.0
 _ATTENTION_LIMIT = 50
 _LINGER_SECONDS = 300.0
+_CANCEL_SECONDS = 600.0
 
 
 def read_progress(
-    connection: Connection, workload: Workload, *, now: float, linger_seconds: float = _LINGER_SECONDS
+    connection: Connection,
+    workload: Workload,
+    *,
+    now: float,
+    linger_seconds: float = _LINGER_SECONDS,
+    cancel_seconds: float = _CANCEL_SECONDS,
 ) -> Progress:
     """Read a snapshot of one workload; indexed queries only.
 
-    ``linger_seconds`` is the setting ``resubmit_linger_seconds``.
+    ``linger_seconds`` is the setting ``resubmit_linger_seconds``, ``cancel_seconds`` that of the same name.
     """
     totals = shards.totals_by_state(connection, workload.id)
     counts = workloads.count_requests(connection, workload, totals)
@@ -210,7 +243,11 @@ def read_progress(
     if resubmit_at is not None and open_work and counts.pending < workload.shard_lines:
         # As in ``steps.resubmit.next_due``: a few requests wait for further ones, so that they share a shard.
         resubmit_at = max(resubmit_at, (last_merged_at or 0.0) + linger_seconds)
+    budget = budgets.read(connection, workload)
     state = _state(connection, workload, counts, now=now)
+    is_idle = not any(state in totals for state in _SENT_STATES)
+    if state is WorkloadState.RUNNING and budget is not None and is_idle and budget.is_exhausted:
+        state = WorkloadState.STOPPED_BY_BUDGET
     alive, lost = _NOBODY if state is WorkloadState.FINISHED else _runners(connection, workload, now)
     expired = sum(total.expired for total in totals.values())
     resubmitted = _NOTHING_RESUBMITTED
@@ -218,12 +255,12 @@ def read_progress(
         resubmitted = shards.resubmitted(
             connection, workload.id, request_count=workload.request_count - workload.unsent_requests
         )
-    worked = None
+    worked = ended_at = None
     if state is WorkloadState.FINISHED:
         # A workload may end without a merge: cancelled before anything was sent, or answered by other requests.
         ended_at = last_merged_at or work_time.ended_at(connection, workload.id) or now
         worked = work_time.work_seconds(connection, workload.id, until=ended_at, is_driven=False)
-    return Progress(
+    progress = Progress(
         workload=workload,
         state=state,
         counts=counts,
@@ -244,9 +281,30 @@ def read_progress(
         lost_runner=lost,
         worked_seconds=worked,
         resubmitted=resubmitted,
+        budget=budget,
         doubts=attempts.count_doubts(connection, workload.id) if workload.lane is Lane.SYNC else 0,
         reopenable=_reopenable(connection, workload) if workload.holds and state is WorkloadState.FINISHED else None,
         vanishing=_vanishing(connection, workload, now) if totals.keys() & _AT_THE_PROVIDER else None,
+    )
+    if workload.deadline is None or not progress.is_split:
+        return progress
+    return replace(progress, deadline=_standing(connection, progress, ended_at, cancel_seconds=cancel_seconds))
+
+
+def _standing(
+    connection: Connection, progress: Progress, ended_at: float | None, *, cancel_seconds: float
+) -> Standing | None:
+    workload = progress.workload
+    terms = terms_of(workload, cancel_seconds=cancel_seconds, poll_seconds=0.0)
+    if terms is None:
+        return None
+    return standing(
+        terms,
+        missing=progress.missing,
+        now=progress.read_at,
+        ended_at=ended_at,
+        in_batches=workload.lane is Lane.BATCH,
+        answers=shards.answers_by_lane(connection, workload.id, until=terms.at),
     )
 
 

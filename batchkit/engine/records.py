@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from batchkit.engine import composition, promising
 from batchkit.engine.guards import check_split
 from batchkit.engine.outage import StoreOutage
 from batchkit.engine.progress import WorkloadState, read_progress
 from batchkit.errors import UnknownWorkload
+from batchkit.models import Lane, OnLate
+from batchkit.owners import new_owner
 from batchkit.steps import cancel, export, resubmit, split
+from batchkit.steps.answer_copies import AnswerCopies
 from batchkit.store import requests, work_time, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy.engine import Connection
 
     from batchkit.engine.progress import Progress
     from batchkit.models import Workload, WorkloadId
@@ -74,6 +80,7 @@ class WorkloadRecords:
                 workloads.get(connection, workload_id),
                 now=self.clock(),
                 linger_seconds=self.settings.resubmit_linger_seconds,
+                cancel_seconds=self.settings.cancel_seconds,
             )
 
     def work_seconds(self, progress: Progress) -> float:
@@ -98,6 +105,10 @@ class WorkloadRecords:
         """Store the retry policies that ``options`` name, for a workload that is split already."""
         return split.change_policies(self.store, workload, options)
 
+    def change_budget(self, workload: Workload, options: SplitOptions) -> None:
+        """Store the budget that ``options`` name, as ``change_policies``."""
+        split.change_budget(self.store, workload, options)
+
     def request_cancel(self, name: str) -> Workload:
         """Record that the user cancels a workload; the next pass acts on it.
 
@@ -111,15 +122,47 @@ class WorkloadRecords:
             cancel.request(connection, workload, at=self.clock())
         return workload
 
-    def reopen(self, name: str, *, failed: bool) -> int:
+    def reopen(self, name: str, *, failed: bool, options: SplitOptions | None = None) -> int:
         """Make cancelled, expired and missing requests, and with ``failed`` all failed ones, pending again; return how many.
 
-        Raises ``SplitUnfinished`` as ``drive``.
+        They get the deadline that the ``options`` name; without one a finished workload has none any more. Raises ``UsageError``
+        for a deadline that cannot be met, and ``SplitUnfinished`` as ``drive``.
         """
         workload = self.find(name)
         check_split(self.store, workload.id, now=self.clock())
         with self.store.write() as connection:
-            return resubmit.reopen(connection, workload, failed=failed, at=self.clock())
+            was_finished = workloads.count_requests(connection, workload).unresolved == 0
+            count = resubmit.reopen(connection, workload, failed=failed, at=self.clock(), was_finished=was_finished)
+            if options is not None and options.has_deadline:
+                self._promise_rest(connection, workload, options)
+            return count
+
+    def _promise_rest(self, connection: Connection, workload: Workload, options: SplitOptions) -> None:
+        """Store a deadline for the requests of a workload that have no answer."""
+        promising.check_lane(options)
+        missing = workloads.count_requests(connection, workload).unresolved
+        rpm = self.settings.rpm
+        rate = None if rpm is None else rpm / 60
+        now = self.clock()
+        found = promising.rest_plan(
+            options,
+            self.settings,
+            missing=missing,
+            rate=rate if workload.sync_rate is None else workload.sync_rate,
+            default=Lane.SYNC if missing <= self.settings.small else Lane.BATCH,
+            now=now,
+        )
+        promising.check_possible(found)
+        workloads.set_values(
+            connection,
+            workload.id,
+            deadline=found.terms.at,
+            stops_late=options.late is OnLate.STOP,
+            sync_rate=found.terms.rate,
+            drain_since=None,
+            lane=found.lane.value,
+            is_lane_auto=True,
+        )
 
     def unsendable(self, workload_id: WorkloadId) -> int:
         """Count the requests of a workload that have no answer and whose lines are not known, so that they cannot be sent."""
@@ -129,8 +172,22 @@ class WorkloadRecords:
     def export(
         self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None
     ) -> int:
-        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; return how many."""
-        return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
+        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; return how many.
+
+        The files of binary answers are copied to where their paths lead from the target's folder.
+        """
+        spool = composition.open_spool(self.settings, new_owner())
+        try:
+            return export.export(
+                self.store,
+                self.find(name),
+                target,
+                copies=AnswerCopies(target.absolute().parent, spool),
+                raw_csv=raw_csv,
+                advance=advance,
+            )
+        finally:
+            spool.close()
 
     def _wait_for_store(self, call: Callable[[], T]) -> T:
         """Retry until the database is reachable, for at most ``outage_seconds``; see ``StoreOutage.call``."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batchkit.engine import composition
+from batchkit.engine import composition, promising
 from batchkit.engine.driving import WorkloadDriving
 from batchkit.engine.guards import check_split
 from batchkit.engine.records import SHORT_WAIT_SECONDS
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from batchkit.engine.deadline import DeadlinePlan
     from batchkit.models import BatchId, Workload, WorkloadId
+    from batchkit.preflight import ModelShare
     from batchkit.steps.adopted_rest import AdoptedFacts
     from batchkit.steps.context import StepReport
     from batchkit.steps.reuse_plan import PlannedReuse
@@ -48,6 +50,7 @@ class Runner(WorkloadDriving):
 
         ``reuse`` tells which requests would not be sent.
         """
+        promising.check_lane(options)
         composition.check_sizes(self.settings, options)
         return split_plan.plan(
             sources,
@@ -56,6 +59,10 @@ class Runner(WorkloadDriving):
             advance=advance,
             reuse=reuse,
         )
+
+    def deadline_plan(self, plan: SplitPlan, options: SplitOptions) -> DeadlinePlan | None:
+        """Return what the deadline that the options name means for the requests of a plan; None when they name none."""
+        return composition.deadline_plan(self.settings, options, plan.shares, lane=plan.lane, now=self.clock())
 
     def split(
         self,
@@ -68,19 +75,23 @@ class Runner(WorkloadDriving):
         blanks: Callable[[int], None] = lambda _lines: None,
         accept: Callable[[Collection[str]], None] = lambda _models: None,
         keep: Mapping[str, Path] | None = None,
+        planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object] = lambda _shares, _plan: None,
     ) -> Workload:
         """Make sure that the workload exists and is completely split; with the same input again this is a no-op.
 
         ``advance`` takes how many more lines were read; ``waiting`` is called while another runner is splitting. ``accept`` takes
         the models before the split is complete, and may raise ``UsageError``. ``blanks`` takes the number of blank lines, if there
         are any, when this call has split the input. ``keep`` maps the names of ``kept_file`` to files that the workload keeps until
-        it is cleaned.
+        it is cleaned. ``planned`` takes the requests of a new workload with a deadline, by model, and what that means, before
+        anything is stored; one that cannot be met raises ``UsageError``.
         After an outage of the database the split starts again. Raises ``InputInvalid`` and ``WorkloadConflict``, and
         ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
+        promising.check_lane(options)
         composition.check_sizes(self.settings, options)
         self._wait_for_store(self._leases.hold)
         options = replace(options, reuse_scope=composition.reuse_scope(self.settings, options))
+        options = self._promised(sources, name, options, planned)
         while True:
             workload = self._wait_for_store(
                 partial(
@@ -100,6 +111,28 @@ class Runner(WorkloadDriving):
                 return workload
             waiting()
             self._wait(SHORT_WAIT_SECONDS)
+
+    def _promised(
+        self,
+        sources: Sequence[Path],
+        name: str,
+        options: SplitOptions,
+        planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object],
+    ) -> SplitOptions:
+        """Return the options with what the deadline of a new workload means. The deadline of one that exists stays as it is."""
+        if not options.has_deadline:
+            return options
+        known = self.known(name)
+        if known is not None and known.request_count is not None:
+            return options
+        plan = self.plan(sources, options, advance=lambda _lines: None)
+        found = self.deadline_plan(plan, options)
+        if found is None:
+            return options
+        if options.refuses_impossible:
+            promising.check_possible(found)
+        planned(plan.shares, found)
+        return promising.promised(options, found)
 
     def adopt(
         self,

@@ -18,6 +18,9 @@ submitting      2 batches being created; after a minute: whose creation got no  
                 been created, to be looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
 again           120 requests to be sent again                                      unknown               not before
+budget          stopped by the budget: $24.71 spent, $0.00 in flight; 500 requests  unknown               unknown
+                wait; raise --max-cost to continue; while something is in flight:
+                held back by the budget
 vanishing       the results of 2 batches vanish at the provider (`batchkit watch   unknown               deleted from then on
                 NAME` fetches them first)
 ==============  =================================================================  ====================  =====================
@@ -35,6 +38,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.progress import UNSENT_STATES, WorkloadState
 from batchkit.models import Lane, ShardState
 from batchkit.owners import described
@@ -69,10 +73,11 @@ class WaitKind(StrEnum):
     DOWNLOAD = "download"
     AGAIN = "again"
     VANISHING = "vanishing"
+    BUDGET = "budget"
 
 
 _AT_THE_PROVIDER = (ShardState.SUBMITTED, ShardState.ENDED)
-_STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING, WaitKind.VANISHING})
+_STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING, WaitKind.VANISHING, WaitKind.BUDGET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class Waiting:
     @property
     def is_warning(self) -> bool:
         """Return whether this is no ordinary wait but something that a person must know."""
-        return self.kind in {WaitKind.OUTAGE, WaitKind.VANISHING}
+        return self.kind in {WaitKind.OUTAGE, WaitKind.VANISHING, WaitKind.BUDGET}
 
     def line(self, now: float, *, utc: bool = False) -> str:
         """Return the phrase with its times: ``12 batches at the provider, since 13:05, at the latest until Tue 13:05``."""
@@ -225,6 +230,18 @@ def waits(progress: Progress, trouble: Trouble | None = None) -> list[Waiting]:
     found = [outage(trouble)] if trouble is not None else _troubles_of_runners(progress)
     if not progress.is_split:
         return [*found, _split(progress)]
+    held = budget_text(progress)
+    if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+        return [*found, Waiting(WaitKind.BUDGET, held, count=progress.not_sent + progress.counts.pending)]
+    if held:
+        waiting = progress.not_sent + progress.counts.pending
+        return [
+            *found,
+            *_at_the_provider(progress),
+            *_under_way(progress, is_held=True),
+            Waiting(WaitKind.BUDGET, held, count=waiting),
+            *_vanishing(progress),
+        ]
     return [
         *found,
         *_at_the_provider(progress),
@@ -365,7 +382,7 @@ def _unsent(progress: Progress) -> Iterator[Waiting]:
         yield Waiting(WaitKind.NOT_SENT, f"{formatting.counted(rest, 'request')} {to_send}", count=rest)
 
 
-def _under_way(progress: Progress) -> Iterator[Waiting]:
+def _under_way(progress: Progress, *, is_held: bool = False) -> Iterator[Waiting]:
     creating = progress.open_work.get(ShardState.SUBMITTING)
     if creating is not None:
         batches = formatting.counted(creating.shards, "batch", "batches")
@@ -386,7 +403,7 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
     if ended is not None:
         batches = formatting.counted(ended.shards, "ended batch", "ended batches")
         yield Waiting(WaitKind.DOWNLOAD, f"{batches} to be downloaded ({answers})", ended.since, count=ended.shards)
-    if progress.counts.pending:
+    if progress.counts.pending and not is_held:
         again = formatting.counted(progress.counts.pending, "request")
         yield Waiting(
             WaitKind.AGAIN, f"{again} to be sent again", until=progress.resubmit_at, count=progress.counts.pending

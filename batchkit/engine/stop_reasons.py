@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
+
+if TYPE_CHECKING:
+    from batchkit.engine.progress import Progress
 
 INTERRUPTED = "interrupted"
 COMMAND_ENDED = "the command ended"
@@ -18,9 +24,11 @@ _ENDED_EARLY = {
 _INTERRUPTED_CODE = 130
 
 
-def of_end(until: DriveUntil, *, is_finished: bool) -> str:
+def of_end(until: DriveUntil, progress: Progress) -> str:
     """Return why a drive without an error ended."""
-    return "finished" if is_finished else _ENDED_EARLY[until]
+    if progress.is_finished:
+        return "finished"
+    return budget_text(progress) or _ENDED_EARLY[until]
 
 
 def of_error(error: BaseException | None) -> str:

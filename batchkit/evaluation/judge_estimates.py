@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from batchkit import preflight
 from batchkit.annotation.estimate import Estimate, estimate
-from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.annotation.render import Renderer, RowProblem
 from batchkit.datasets import rows_of
 from batchkit.evaluation.judging import judge_recipe
 from batchkit.files import jsonl
 from batchkit.preflight import ModelShare
+from batchkit.provider.pricing import Pricing, pricing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

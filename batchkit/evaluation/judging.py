@@ -22,6 +22,7 @@ from batchkit.evaluation.judged_table import (
 )
 from batchkit.evaluation.scorers import JUDGED, NO_ANSWER, NO_EXPECTED, SCORER_ERROR, Score
 from batchkit.evaluation.scorers.judge import FAILED, combined
+from batchkit.models import OnLate
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
@@ -66,13 +67,23 @@ def ensure_judge_workload(
     if existing is not None and existing.request_count is not None:
         return existing
     main = runner.find(evaluation.workload)
+    chosen = within_run(evaluation, options)
+    if evaluation.derived_from is None:
+        # A run and its judges have one budget; a later scoring has one of its own.
+        chosen = replace(chosen, budget_of=main.id)
     with runner.scratch() as scratch:
         path = scratch / "judged.arrows"
         if not write_judged(runner, main, judge, path):
             return None
         table = open_table([str(path)])
         recipe = judge_recipe(judge, table=f"the answers of {main.name}", table_digest=table.digest())
-        return ensure_workload(runner, table, recipe, name=name, options=within_run(evaluation, options))
+        return ensure_workload(runner, table, recipe, name=name, options=_with_deadline_of(main, chosen))
+
+
+def _with_deadline_of(main: Workload, options: SplitOptions) -> SplitOptions:
+    """Return options with the deadline of the run, which began with its answers: too late to be refused."""
+    late = OnLate.STOP if main.stops_late else OnLate.FINISH
+    return replace(options, deadline=main.deadline, within_seconds=None, late=late, refuses_impossible=False)
 
 
 def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Recipe:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from batchkit.annotation.model_tokens import tokens_by_model
-from batchkit.annotation.pricing import pricing_of
 from batchkit.engine.progress import read_progress
 from batchkit.evaluation.results import SUMMARY
+from batchkit.provider.pricing import pricing_of
 from batchkit.store import evaluations, workloads
 
 if TYPE_CHECKING:

@@ -36,19 +36,21 @@ from batchkit.evaluation.suite_examples import examples_note, left_out_note
 from batchkit.evaluation.suite_tables import asked_rows, open_dataset
 from batchkit.evaluation.verdict import verdict_of
 from batchkit.files import jsonl
+from batchkit.steps.split import SplitOptions
 from batchkit.store import evaluations
 from batchkit.store.evaluations import Arm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from batchkit.annotation.recipe import Recipe
+    from batchkit.engine.deadline import DeadlinePlan
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite_file import SuiteFile
     from batchkit.evaluation.suite_tables import AskedRows
     from batchkit.models import Workload
+    from batchkit.preflight import ModelShare
     from batchkit.provider.dialect import Dialect
-    from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
 _TRIES = 20
@@ -113,16 +115,19 @@ def next_workload(
     options: SplitOptions | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
     note: Callable[[str], None] = lambda _text: None,
+    planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object] = lambda _shares, _plan: None,
 ) -> Workload | None:
     """Return the workload that must be driven next, created if it does not exist; None when all are finished.
 
-    ``note`` gets a sentence about rows that are left out because they serve as examples.
+    ``note`` gets a sentence about rows that are left out because they serve as examples; ``planned`` is as for ``Runner.split``.
     Raises as ``ensure_workload``; a run whose requests cannot be made is deleted.
     """
     suite = suite_of(evaluation)
     main = runner.known(evaluation.workload)
     if main is None or main.request_count is None:
-        main = _make_main(runner, evaluation, suite, options, advance=advance, note=note)
+        main = _make_main(runner, evaluation, suite, options, advance=advance, note=note, planned=planned)
+    elif options is not None and options.late is not None:
+        main = runner.change_policies(main, SplitOptions(late=options.late))
     _check_is_ours(evaluation, main)
     if not runner.progress(main.id).is_finished:
         return main
@@ -339,6 +344,7 @@ def _make_main(
     *,
     advance: Callable[[int], None],
     note: Callable[[str], None],
+    planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object],
 ) -> Workload:
     try:
         asked = asked_rows(suite)
@@ -347,9 +353,10 @@ def _make_main(
             asked.table,
             asked.recipe,
             name=evaluation.workload,
-            options=within_run(evaluation, options),
+            options=within_run(evaluation, suite.with_budget(options)),
             folder=Path(suite.folder),
             advance=advance,
+            planned=planned,
         )
     except UsageError:
         with runner.store.write() as connection:

@@ -29,6 +29,7 @@ from batchkit.evaluation.suite_dataset import DATASET, Dataset, as_tuple
 from batchkit.evaluation.suite_examples import Examples, as_examples
 from batchkit.evaluation.suite_parts import PromptMessages, PromptText, SuiteAnswers
 from batchkit.files import jsonl
+from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +48,8 @@ _OUTSIDE_THE_VERSION = {
     "allow_paths",
     "min_scored",
     "min_paired",
+    "max_cost",
+    "max_total_tokens",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CRON_FIELDS = 5
@@ -132,7 +135,8 @@ class Suite(_SuitePart):
     ``missing`` is the value of a failed answer: ``zero``, a wrong answer, or ``ignore``, no answer. ``against`` is the run to compare
     with: the last one that ``passed``, the ``previous`` finished one, or a run by name. A scorer that scored less than ``min_scored``
     of the answers whose rows have an expected value makes the run ``unscored``; a comparison of less than ``min_paired`` of the
-    smaller run's scored rows makes it ``incomparable``.
+    smaller run's scored rows makes it ``incomparable``. ``max_cost`` (USD) and ``max_total_tokens`` are the budget of a run, its judges
+    included.
     """
 
     name: Annotated[str, AfterValidator(_slug)] = Field(max_length=60)
@@ -161,6 +165,8 @@ class Suite(_SuitePart):
     against: str = "passed"
     min_scored: float = Field(default=0.95, ge=0, le=1)
     min_paired: float = Field(default=0.5, ge=0, le=1)
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_total_tokens: int | None = Field(default=None, gt=0)
     schedule: Schedule | None = None
     report: str | None = None
     folder: str = "."
@@ -176,6 +182,10 @@ class Suite(_SuitePart):
     def judges(self) -> tuple[Judge, ...]:
         """The scorers that call a model."""
         return tuple(scorer for scorer in self.scorers if isinstance(scorer, Judge))
+
+    def with_budget(self, options: SplitOptions | None) -> SplitOptions:
+        """Return options with the suite's budget, where they have none of their own."""
+        return (options or SplitOptions()).or_budget(self.max_cost, self.max_total_tokens)
 
     def version(self) -> str:
         """Return a SHA-256 in hex of the questions and the scorers; it does not depend on the file's folder.

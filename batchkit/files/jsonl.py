@@ -350,7 +350,9 @@ _read_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def answer_text(body: bytes | None) -> str | None:
-    """Return the text of a stored answer: a chat message's content, or a transcript; None when it has none.
+    """Return the text of a stored answer: a chat message's content, a transcript, the text of a response, or the path of a file.
+
+    None when it has none.
 
     Lone surrogates become U+FFFD. An answer of the usual shape is not parsed whole, which saves two thirds of the time.
     """
@@ -362,7 +364,7 @@ def answer_text(body: bytes | None) -> str | None:
     except (msgspec.DecodeError, RecursionError):
         return _odd_answer_text(body)
     if not answer.choices:
-        return answer.text
+        return _odd_answer_text(body) if answer.text is None else answer.text
     message = answer.choices[0].message
     return None if message is None else message.content
 
@@ -375,5 +377,9 @@ def _odd_answer_text(body: bytes) -> str | None:
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         message = choices[0].get("message")
         return content_text(message.get("content")) if isinstance(message, dict) else None
-    text = value.get("text")
+    if isinstance(output := value.get("output"), list):
+        said = [item.get("content") for item in output if isinstance(item, dict) and item.get("type") == "message"]
+        texts = [text for content in said if (text := content_text(content)) is not None]
+        return "".join(texts) if texts else None
+    text = value.get("text", value.get("path"))
     return text if isinstance(text, str) else None

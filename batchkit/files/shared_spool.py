@@ -69,6 +69,10 @@ class SharedSpool(Spool):
             with suppress(OSError):
                 path.unlink()
 
+    def keep_local(self, relative: str) -> None:
+        """Put a file of this machine at the URL, where every machine finds it. Raises ``SpoolError``."""
+        self.keep(self.local(relative), relative)
+
     def kept(self, relative: str) -> Path:
         """Fetch a kept file, once. Raises ``SpoolError`` when it is lost."""
         before = self._before.inside(relative)

@@ -138,6 +138,9 @@ class Spool:
                 os.fsync(handle.fileno())
         self.publish(part, final)
 
+    def keep_local(self, relative: str) -> None:
+        """Keep a file of this machine (see ``local``), so that ``kept`` finds it. No-op: here it is kept already."""
+
     def kept(self, relative: str) -> Path:
         """Return the path of a kept file, valid until this spool is closed. Raises ``SpoolError`` when it is lost."""
         path = self.inside(relative)
@@ -173,6 +176,7 @@ class Spool:
             size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
             if root.is_dir():
                 shutil.rmtree(root)
+                _remove_empty(root.parent, below=self.root)
         return size
 
     def inside(self, relative: str) -> Path:
@@ -187,6 +191,15 @@ class Spool:
                 hint="somebody has changed the database by hand: put it back as it was",
             )
         return path
+
+
+def _remove_empty(folder: Path, *, below: Path) -> None:
+    """Delete a folder, and its parents below another folder, as far as they are empty."""
+    # Another process may write into one of them now.
+    with suppress(OSError):
+        while folder != below:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def path_of(shard: Shard) -> str:

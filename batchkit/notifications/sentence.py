@@ -14,6 +14,8 @@ def sentence_of(report: dict[str, Any]) -> str:
     match report["kind"]:
         case "stopped":
             return f"batchkit stopped working on {subject}: {report['reason']}" + (f"; {result}" if result else "")
+        case "budget":
+            return f"batchkit: {subject} is {report['reason']}"
         case "regressed":
             previous = (report.get("evaluation") or {}).get("previous")
             beside = f" compared with {previous}" if previous else ""

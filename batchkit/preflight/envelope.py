@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from batchkit.preflight.findings import PreflightFindings, describe, one_of
-from batchkit.preflight.rules import CHAT, CUSTOM_ID_PORTABLE, METHOD
+from batchkit.preflight.inputs import check_file
+from batchkit.preflight.rules import CHAT, CUSTOM_ID_PORTABLE, METHOD, TRANSCRIPTIONS, TRANSLATIONS
 
 if TYPE_CHECKING:
     from batchkit.preflight.rules import LineRules
@@ -30,6 +31,9 @@ class Inspection(NamedTuple):
 _portable_id: Final = re.compile(CUSTOM_ID_PORTABLE).fullmatch
 # Control characters (Unicode category Cc) and halves of surrogate pairs, which cannot be written as UTF-8.
 _forbidden_in_id: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]").search
+
+#: What to do with a line that batches do not take.
+_ONE_BY_ONE: Final = "send it one by one, with --lane sync"
 
 _new: Final = tuple.__new__
 _PLAIN_ROLES: Final = frozenset({"system", "user", "assistant"})
@@ -154,6 +158,9 @@ def _check_url(record: dict[str, Any], rules: LineRules, findings: PreflightFind
         return None
     if url in rules.endpoints:
         return url
+    if url in rules.sync_endpoints:
+        findings.refuse(f"url is {describe(url)}, which batches do not have; {_ONE_BY_ONE} ({rules.page})")
+        return url
     # The limit is far longer than any url that could be recognised.
     path = url[:256].strip().partition("?")[0].rstrip("/").lower()
     for endpoint in rules.endpoints:
@@ -162,7 +169,8 @@ def _check_url(record: dict[str, Any], rules: LineRules, findings: PreflightFind
                 f"url is {describe(url)}; write it as {endpoint}, without a host or a path before it ({rules.page})"
             )
             return endpoint
-    findings.refuse(f"url is {describe(url)}; the Batch API accepts {choice} ({rules.page})")
+    who = "the Batch API accepts" if rules.is_of_batches else "single calls go to"
+    findings.refuse(f"url is {describe(url)}; {who} {choice} ({rules.page})")
     return None
 
 
@@ -179,8 +187,13 @@ def _check_body(
     model = _check_model(body, endpoint, rules, findings)
     if body.get("stream") not in (None, False):
         findings.refuse("body.stream asks for a stream, which a batch does not support; leave it out")
-    if body.get("service_tier") is not None:
+    if rules.is_of_batches and body.get("service_tier") is not None:
         findings.warn("body.service_tier chooses a synchronous tier; a batch ignores it")
+    if endpoint in {TRANSCRIPTIONS, TRANSLATIONS} and body.get("file") is not None:
+        if rules.is_of_batches:
+            findings.refuse(f"body.file is a file of this machine, which a batch does not carry; {_ONE_BY_ONE}")
+        else:
+            check_file(body["file"], findings)
     if endpoint is not None:
         rules.check_body(body, endpoint, model, line_bytes, findings)
     return model
@@ -201,7 +214,8 @@ def _check_model(
         return model
     urls = rules.model_endpoints.get(model.lower())
     if urls is not None and not urls:
-        findings.refuse(f"body.model {model} is not served by the Batch API ({rules.page})")
-    elif urls and endpoint is not None and endpoint not in urls:
+        way_out = f"; {_ONE_BY_ONE}" if model.lower() in rules.sync_models else ""
+        findings.refuse(f"body.model {model} is not served by the Batch API{way_out} ({rules.page})")
+    elif urls and endpoint in rules.endpoints and endpoint not in urls:
         findings.refuse(f"body.model {model} does not answer on {endpoint}; send it to {one_of(urls)}")
     return model

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from batchkit.models import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,6 +17,9 @@ METHOD: Final = "POST"
 CHAT: Final = "/v1/chat/completions"
 TRANSCRIPTIONS: Final = "/v1/audio/transcriptions"
 TRANSLATIONS: Final = "/v1/audio/translations"
+SPEECH: Final = "/v1/audio/speech"
+RESPONSES: Final = "/v1/responses"
+EMBEDDINGS: Final = "/v1/embeddings"
 
 #: No provider documents a limit that is larger. This one is ours, so that an id can be an index key.
 CUSTOM_ID_MAX_CHARS: Final = 512
@@ -42,6 +47,9 @@ class LineRules:
 
     Chats with only the parameters of ``plain_parameters``, valid by ``are_plain``, to models outside ``particular_models``,
     have no findings. ``reasoning_efforts`` has the values that a model accepts, by its name in lower case.
+
+    These are the rules of batches. Single calls have the ``sync_endpoints`` as well, and the ``sync_models`` at their own urls:
+    ``of_lane`` returns their rules, which accept every line that a batch takes.
     """
 
     page: str
@@ -56,3 +64,17 @@ class LineRules:
     model_endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     particular_models: frozenset[str] = frozenset()
     reasoning_efforts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sync_endpoints: tuple[str, ...] = ()
+    sync_models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_of_batches: bool = True
+
+    def of_lane(self, lane: Lane) -> Self:
+        """Return the rules of the lines that travel on a lane."""
+        if lane is Lane.BATCH:
+            return self
+        return replace(
+            self,
+            endpoints=(*self.endpoints, *(url for url in self.sync_endpoints if url not in self.endpoints)),
+            model_endpoints={**self.model_endpoints, **self.sync_models},
+            is_of_batches=False,
+        )

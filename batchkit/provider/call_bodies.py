@@ -12,7 +12,7 @@ from batchkit.provider.multipart import FileForm
 from batchkit.provider.reading import TooLong, decoded, is_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from http.client import HTTPResponse
     from pathlib import Path
 
@@ -24,7 +24,7 @@ class FileBody:
     """A multipart/form-data body with ``fields`` and one file, which is read from the disk at each call, so that a call can be repeated."""
 
     source: Path
-    fields: Mapping[str, str]
+    fields: Sequence[tuple[str, str]]
     field: str = "file"
     filename: str
 

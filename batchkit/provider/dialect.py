@@ -126,12 +126,35 @@ class Hints:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AudioUploads:
+    """What recordings may be sent as files: the most bytes of a free plan and of any, and the endings of their names.
+
+    ``page`` documents it.
+    """
+
+    free_bytes: int
+    max_bytes: int
+    kinds: tuple[str, ...]
+    page: str
+
+
+#: Of OpenAI's reference: platform.openai.com/docs/guides/speech-to-text.
+_OPENAI_UPLOADS = AudioUploads(
+    free_bytes=25_000_000,
+    max_bytes=25_000_000,
+    kinds=("mp3", "mp4", "mpeg", "mpga", "m4a", "wav", "webm", "flac", "ogg"),
+    page="platform.openai.com/docs/guides/speech-to-text",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What is documented of models, by their names in lower case.
 
     ``schema`` models take a JSON Schema for their answers, ``strict_schema`` ones guarantee it; None: every model does.
     ``max_completion_tokens`` is the limit of output tokens where it is below the length of the context. ``chat``,
-    ``transcription`` and ``guard`` models are offered by the completion of commands. A request has at most ``max_images`` and, with
+    ``transcription``, ``guard`` and ``speech`` models are offered by the completion of commands. Models of ``runs_tools`` are systems
+    that run tools themselves, and tell which. ``uploads`` are the recordings that may be sent as files. A request has at most ``max_images`` and, with
     images in base64, ``max_base64_request_bytes``.
     """
 
@@ -141,6 +164,9 @@ class ModelFacts:
     chat: tuple[str, ...] = ()
     transcription: tuple[str, ...] = ()
     guard: tuple[str, ...] = ()
+    speech: tuple[str, ...] = ()
+    runs_tools: frozenset[str] = frozenset()
+    uploads: AudioUploads = _OPENAI_UPLOADS
     max_images: int = sys.maxsize
     max_base64_request_bytes: int = sys.maxsize
 

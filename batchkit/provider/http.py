@@ -193,7 +193,7 @@ class ApiClient:
         def send() -> Any:
             try:
                 with source.open("rb") as handle:
-                    form = FileForm(handle, fields=fields, field=field, filename=filename)
+                    form = FileForm(handle, fields=fields.items(), field=field, filename=filename)
                     return self._json(
                         "POST",
                         path,

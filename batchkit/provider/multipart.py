@@ -7,7 +7,7 @@ import secrets
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 #: Small enough to notice a slow server within minutes: the speed is measured between chunks.
 _CHUNK_BYTES = 1 << 18
@@ -16,14 +16,14 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 
 class FileForm:
-    """One body for one attempt: ``fields`` first, then the file that ``handle`` reads, under the name ``field``.
+    """One body for one attempt: ``fields``, pairs of a name and a value, first, then the file that ``handle`` reads, under the name ``field``.
 
     ``headers`` are its headers. Iterating raises ``OSError`` when the file cannot be read or its length changes.
     """
 
-    def __init__(self, handle: IO[bytes], *, fields: Mapping[str, str], field: str, filename: str) -> None:
+    def __init__(self, handle: IO[bytes], *, fields: Iterable[tuple[str, str]], field: str, filename: str) -> None:
         boundary = secrets.token_hex(16)
-        parts = [_part(boundary, f'name="{_escaped(name)}"') + f"{value}\r\n" for name, value in fields.items()]
+        parts = [_part(boundary, f'name="{_escaped(name)}"') + f"{value}\r\n" for name, value in fields]
         names = f'name="{_escaped(field)}"; filename="{_escaped(filename)}"'
         parts.append(_part(boundary, names, "Content-Type: application/octet-stream\r\n"))
         self._head = "".join(parts).encode()

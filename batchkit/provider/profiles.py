@@ -30,7 +30,16 @@ from batchkit.errors import ConfigurationError
 from batchkit.files.jsonl import dumps
 from batchkit.lifecycle import LineCodes
 from batchkit.models import BatchStatus
-from batchkit.preflight.rules import CHAT, CUSTOM_ID_MAX_CHARS, LineRules
+from batchkit.preflight.rules import (
+    CHAT,
+    CUSTOM_ID_MAX_CHARS,
+    EMBEDDINGS,
+    RESPONSES,
+    SPEECH,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+    LineRules,
+)
 from batchkit.provider.dialect import (
     ApiShape,
     AuthStyle,
@@ -104,7 +113,7 @@ def _reference(value: T) -> Fact[T]:
 class Profile(BaseModel):
     """One server.
 
-    ``windows`` are hours, the shortest and the longest. ``metadata`` is what becomes of a batch's metadata: ``kept``, ``none``, or
+    ``endpoints`` are those of batches, and the ordinary ones of ``sync_endpoints`` may be called as well. ``windows`` are hours, the shortest and the longest. ``metadata`` is what becomes of a batch's metadata: ``kept``, ``none``, or
     new names for the only pairs that are kept. ``token_prices`` are by model, and beat those of the catalogue ``prices``. ``ready``
     are the statuses of a file of which a batch may be created. Without ``one_model`` a file may have requests to several models.
     ``relayed`` are codes of lines that say only that the server behind this one refused, each with the words before that server's
@@ -120,6 +129,7 @@ class Profile(BaseModel):
     key_page: str | None = None
     auth: Fact[AuthStyle] = _reference(AuthStyle.BEARER)
     endpoints: Fact[Urls] = _reference((CHAT,))
+    sync_endpoints: Fact[Urls] = _reference((CHAT, RESPONSES, EMBEDDINGS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS))
     one_model: Fact[bool] = _reference(value=True)
     max_lines: Fact[PositiveInt] = _reference(50_000)
     max_bytes: Fact[PositiveInt] = _reference(200_000_000)
@@ -257,6 +267,7 @@ def dialect_of(name: str, profile: Profile, shape: type[ApiShape] = ApiShape) ->
             page=profile.page,
             as_of=f"{profile.endpoints.date:%Y-%m}",
             endpoints=profile.endpoints.value,
+            sync_endpoints=profile.sync_endpoints.value,
             check_body=lines.check_body,
             are_plain=lines.are_plain,
             plain_parameters=lines.PLAIN_PARAMETERS,

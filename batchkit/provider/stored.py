@@ -25,6 +25,12 @@ def own_dialect(name: str) -> Dialect | None:
     return _own.get(name)
 
 
+def runs_tools(provider: str, model: str) -> bool:
+    """Return whether a model is a system of the provider that runs tools itself, and tells which."""
+    dialect = stored_dialect(provider)
+    return dialect is not None and model.lower() in dialect.models.runs_tools
+
+
 def stored_dialect(name: str) -> Dialect | None:
     """Return the dialect of a workload's provider; None where this installation and its settings do not know it."""
     if name in _own:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit import formatting
 from batchkit.engine import situation
+from batchkit.engine.budget_texts import budget_text
 from batchkit.engine.progress import WorkloadState
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ def headline(progress: Progress) -> Headline:
             "open",
             "The split of the input was interrupted; nothing was sent.",
             "Exit code 4: not finished. The same run command starts the split again.",
+        )
+    if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+        return Headline(
+            "stopped by the budget",
+            "open",
+            f"{situation.answered_line(progress)}; {budget_text(progress)}.",
+            "Exit code 6: stopped by the budget. The command that began it resumes with a larger one, and so does this:",
+            f"batchkit watch {name} --max-cost USD",
         )
     if not progress.is_finished:
         return Headline(

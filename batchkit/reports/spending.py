@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.model_tokens import tokens_by_model
-from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.files import jsonl
+from batchkit.provider.pricing import Pricing, pricing_of
 from batchkit.store import report_rows
 
 if TYPE_CHECKING:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit import formatting
-from batchkit.annotation.pricing import pricing_of
 from batchkit.engine import situation
+from batchkit.engine.budget_texts import limits_text
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
+from batchkit.provider.pricing import pricing_of
 from batchkit.reports import charts, workload_charts
+from batchkit.reports.costs import cost_text, costs_of
 from batchkit.reports.headline import Headline, headline
 from batchkit.reports.text import cut
 
@@ -212,6 +214,10 @@ def _figures(facts: WorkloadFacts) -> list[Figure]:
         found.append(Figure("Answered", formatting.percent(progress.answered, counts.total), note))
     if usage.total_tokens or facts.shards.has_recordings:
         found.append(_cost(facts))
+    if progress.budget is not None:
+        found.append(Figure("Budget", limits_text(progress.budget.budget), cost_text(progress)))
+    elif not progress.is_finished and (cost := cost_text(progress)):
+        found.append(Figure("Still to come", usd(costs_of(progress).to_come_usd), cost))
     if usage.total_tokens:
         tokens = (
             f"{formatting.short_count(usage.prompt_tokens)} in, {formatting.short_count(usage.completion_tokens)} out"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit import formatting
 from batchkit.engine import situation
+from batchkit.engine.progress import WorkloadState
 from batchkit.engine.waves import WaveKind
 from batchkit.errors import BatchkitError
+from batchkit.reports.costs import cost_text
 
 if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
@@ -65,6 +67,8 @@ def progress_line(progress: Progress) -> str:
 def final_state(progress: Progress) -> tuple[str | None, str]:
     """Return the name (None is the default) and the message of the final state of a flow run about one workload."""
     line = progress_line(progress)
+    if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+        return "StoppedByBudget", line
     if not progress.is_finished:
         return "Unfinished", f"{line}. The same command resumes."
     return None if progress.all_succeeded else "SomeFailed", line
@@ -133,6 +137,8 @@ def summary(progress: Progress) -> str:
         f"| completion | {usage.completion_tokens:,} |",
         f"| total | {usage.total_tokens:,} |",
     ]
+    if cost := cost_text(progress):
+        lines += ["", f"Cost: {cost}."]
     name = shlex.quote(workload.name)
     target = shlex.quote(f"{workload.name}.results.jsonl")
     lines += ["", "## Next", "", "```sh", f"batchkit export {name} {target}"]

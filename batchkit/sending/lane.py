@@ -12,20 +12,22 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-
-from msgspec import Raw, Struct
 
 from batchkit.errors import BatchkitError, SpoolError
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.models import Trouble
+from batchkit.preflight.rules import CHAT, RESPONSES
 from batchkit.provider.call_verdicts import CallJudgement, CallVerdict
 from batchkit.sending.estimate import estimate
 from batchkit.sending.gates import GateKey
 from batchkit.sending.journal import JournalWriter
 from batchkit.sending.lane_shard import LaneCall, LaneShard
+from batchkit.sending.media import answers_with_file, body_of_file
 from batchkit.sending.reply_lines import line_of
+from batchkit.sending.single_call import send_call
 from batchkit.sending.threads import WorkerThreads
 
 if TYPE_CHECKING:
@@ -44,17 +46,11 @@ _REFUSALS_OF_A_TIER: Final = 3
 _CAPACITY_EXCEEDED: Final = 498  # of a service tier (console.groq.com/docs/flex-processing)
 #: With fewer requests that wait, another shard is taken.
 _LEAST_WAITING: Final = 20
+#: A rate is known after so many answers in the time that it is measured over.
+_LEAST_MEASURED: Final = 20
+_MEASURED_SECONDS: Final = 60
 #: The dispatcher asks again after this long even if nobody told it that something changed.
 _LONGEST_PAUSE_SECONDS: Final = 1.0
-
-
-class _RequestLine(Struct, gc=False):
-    custom_id: str
-    url: str
-    body: Raw
-
-
-_read_line: Final = jsonl.typed_reader(_RequestLine)
 
 
 class SyncLane:
@@ -182,6 +178,17 @@ class SyncLane:
             for park in self._gates.parked(now)
         ]
 
+    def answers_per_second(self, workload_id: WorkloadId) -> float | None:
+        """Return how many answers a second came over the last minute; None while few have come, or none of the workload are due."""
+        with self._changed:
+            is_busy = any(shard.workload_id == workload_id and not shard.is_over for shard in self._shards.values())
+        if not is_busy:
+            return None
+        now = time.monotonic()
+        keys = self._gates.keys()
+        rate = sum(self._gates.snapshot(key, now).answers_per_second for key in keys)
+        return rate if rate * _MEASURED_SECONDS >= _LEAST_MEASURED else None
+
     def trouble(self) -> Trouble | None:
         """Return the outage: calls have failed since then, without an answer in between; None without one."""
         return self._trouble
@@ -230,8 +237,10 @@ class SyncLane:
                         f"{shard.path} has a line that is no request", hint="put BATCHKIT_HOME back as it was"
                     ) from error
                 model = body.get("model")
-                key = GateKey(model if isinstance(model, str) else "", self._tier_of(body, shard.tiers))
-                calls.append(LaneCall(shard, custom_id, key, amounts, offset, len(line)))
+                tiers = shard.tiers if record["url"] in _WITH_TIERS else ()
+                key = GateKey(model if isinstance(model, str) else "", self._tier_of(body, tiers))
+                characters = len(str(body.get("input"))) if answers_with_file(record["url"]) else None
+                calls.append(LaneCall(shard, custom_id, key, amounts, offset, len(line), characters))
                 offset += len(line)
         return calls
 
@@ -300,24 +309,12 @@ class SyncLane:
 
     def _send(self, call: LaneCall) -> None:
         try:
-            url, body = self._request_of(call)
-            reply = self._client.call(url, body, headers={"X-Client-Request-Id": call.request_id})
-            self._conclude(call, reply)
+            self._conclude(call, send_call(self._client, call))
         except Exception as error:  # noqa: BLE001 - the step that ends the shard raises it
             with self._changed:
                 call.shard.is_halted = True
                 call.shard.error = call.shard.error or error
             self._leave(call, CallJudgement(verdict=CallVerdict.IN_DOUBT, message=str(error)))
-
-    def _request_of(self, call: LaneCall) -> tuple[str, bytes]:
-        shard = call.shard
-        with disk_errors("read", shard.path):
-            line = os.pread(shard.descriptor, call.length, call.offset)
-        record = _read_line(line)
-        body = bytes(record.body)
-        if call.key.tier and b'"service_tier"' not in body:
-            body = jsonl.dumps({**jsonl.loads_exactly(body), "service_tier": call.key.tier})
-        return record.url, body
 
     def _conclude(self, call: LaneCall, reply: CallReply) -> None:
         judgement = self._judge(reply)
@@ -345,7 +342,8 @@ class SyncLane:
         self._trouble = Trouble(judgement.message, since, tries + 1)
 
     def _write(self, call: LaneCall, reply: CallReply, judgement: CallJudgement) -> None:
-        line, used = line_of(call.custom_id, reply, judgement)
+        file = body_of_file(reply, call.shard.folder_name, characters=call.characters)
+        line, used = line_of(call.custom_id, reply if file is None else replace(reply, body=file), judgement)
 
         def written(error: Exception | None) -> None:
             with self._changed:
@@ -395,6 +393,8 @@ class SyncLane:
                 self._changed.notify_all()
 
 
+#: Service tiers are documented for these alone (console.groq.com/docs/service-tiers).
+_WITH_TIERS: Final = frozenset({CHAT, RESPONSES})
 _NOT_EXECUTED: Final = frozenset(
     {CallVerdict.LIMITED_SHORT, CallVerdict.LIMITED_LONG, CallVerdict.CAPACITY, CallVerdict.NOT_SENT}
 )

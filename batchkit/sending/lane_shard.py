@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class LaneCall:
-    """A request that waits for its turn, or is being sent."""
+    """A request that waits for its turn, or is being sent; ``characters`` are those of a text that is to be spoken."""
 
     shard: LaneShard
     custom_id: str
@@ -26,6 +26,7 @@ class LaneCall:
     amounts: Amounts
     offset: int
     length: int
+    characters: int | None = None
     tries: int = 0
     refusals: int = 0
     reservation: Reservation = field(init=False)
@@ -41,7 +42,11 @@ class LaneCall:
 
 @dataclass(slots=True, eq=False)
 class LaneShard:
-    """A shard in the lane, with the directory of its workload. ``valid_until`` (Unix seconds) is the end of its lease as last read: nothing is sent after it."""
+    """A shard in the lane, with the directory of its workload.
+
+    ``valid_until`` (Unix seconds) is the end of its lease as last read: nothing is sent after it. Where its answers are binary, they are
+    written into ``folder``, which is ``folder_name`` in the spool.
+    """
 
     id: ShardId
     workload_id: WorkloadId
@@ -50,6 +55,8 @@ class LaneShard:
     journal: Journal
     tiers: tuple[str, ...]
     valid_until: float
+    folder_name: str
+    folder: Path | None = None
     descriptor: int = -1
     waiting: int = 0
     in_flight: int = 0

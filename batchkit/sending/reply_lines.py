@@ -24,6 +24,8 @@ class _Details(Struct, gc=False):
 class _Usage(Struct, gc=False):
     prompt_tokens: float = 0.0
     completion_tokens: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
     prompt_tokens_details: _Details | None = None
 
 
@@ -54,7 +56,8 @@ def _used(body: object) -> Amounts | None:
         return None
     # Cached tokens do not count towards Groq's limits (console.groq.com/docs/rate-limits).
     cached = 0.0 if usage.prompt_tokens_details is None else usage.prompt_tokens_details.cached_tokens
-    return Amounts(input_tokens=max(usage.prompt_tokens - cached, 0.0), output_tokens=usage.completion_tokens)
+    read = usage.prompt_tokens + usage.input_tokens
+    return Amounts(input_tokens=max(read - cached, 0.0), output_tokens=usage.completion_tokens + usage.output_tokens)
 
 
 def line_of(custom_id: str, reply: CallReply, judgement: CallJudgement) -> tuple[bytes, Amounts | None]:

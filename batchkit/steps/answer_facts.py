@@ -81,9 +81,9 @@ def facts_of(body: Any) -> AnswerFacts:
     choice = choices[0] if isinstance(choices, list) and choices else None
     usage = body.get("usage")
     return AnswerFacts(
-        finish_reason=_word(choice, "finish_reason"),
-        prompt_tokens=_tokens(usage, "prompt_tokens"),
-        completion_tokens=_tokens(usage, "completion_tokens"),
+        finish_reason=_word(choice, "finish_reason") or _end_of_response(body),
+        prompt_tokens=_tokens(usage, "prompt_tokens", "input_tokens"),
+        completion_tokens=_tokens(usage, "completion_tokens", "output_tokens"),
         total_tokens=_tokens(usage, "total_tokens"),
         model=_word(body, "model"),
         service_tier=_word(body, "service_tier"),
@@ -114,6 +114,16 @@ def _word(value: Any, name: str) -> str | None:
     return jsonl.storable_word(word) if isinstance(word, str) else None
 
 
-def _tokens(value: Any, name: str) -> int | None:
-    count = value.get(name) if isinstance(value, dict) else None
+def _end_of_response(body: dict[str, Any]) -> str | None:
+    """Return how an answer of the responses API ended, in the words of chats."""
+    if body.get("object") != "response":
+        return None
+    reason = _word(body.get("incomplete_details"), "reason")
+    return {None: "stop", "max_output_tokens": "length"}.get(reason, reason)
+
+
+def _tokens(value: Any, *names: str) -> int | None:
+    """Return a count by the first of its names that is there: chats and responses have different ones."""
+    given = value if isinstance(value, dict) else {}
+    count = next((given[name] for name in names if name in given), None)
     return count if type(count) is int and 0 <= count <= _MAX_TOKENS else None

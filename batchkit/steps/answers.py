@@ -6,6 +6,7 @@ One shard at a time. Answers go to the store some megabytes at a time; only a fe
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class ShardAnswers:
     """Counts of a batch's files, and the rows for the store.
 
     ``successes`` and ``results`` have no request in common. ``account_refusal`` is the message of the first line that was
-    refused because of the account.
+    refused because of the account. ``paid`` has the facts of answers that are no ``successes``, but have tokens.
     """
 
     lines: int = 0
@@ -80,6 +81,20 @@ class ShardAnswers:
     successes: Successes = field(default_factory=Successes)
     results: list[ResultRow] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
+    paid: list[AnswerFacts] = field(default_factory=list)
+
+    def tokens_by_model(self) -> tuple[dict[str | None, tuple[int, int]], int]:
+        """Return the tokens of the prompts and of the completions by the model that answered, and how many answers tell theirs."""
+        of_successes = dict(zip(AnswerFacts._fields, self.successes.facts, strict=True))
+        columns = [of_successes[name] for name in ("model", "prompt_tokens", "completion_tokens")]
+        paid = ((facts.model, facts.prompt_tokens, facts.completion_tokens) for facts in self.paid)
+        used: dict[str | None, tuple[int, int]] = {}
+        metered = 0
+        for model, prompt, completion in chain(zip(*columns, strict=True), paid):
+            metered += prompt is not None
+            before = used.get(model, (0, 0))
+            used[model] = (before[0] + (prompt or 0), before[1] + (completion or 0))
+        return used, metered
 
 
 class AnswerReader:
@@ -300,6 +315,7 @@ class AnswerReader:
         if outcome.kind in {OutcomeKind.SUCCEEDED, OutcomeKind.INVALID}:
             answers.prompt_tokens += facts.prompt_tokens or 0
             answers.completion_tokens += facts.completion_tokens or 0
+            answers.paid.append(facts)
         if verdict.state is RequestState.SUCCEEDED:
             answers.succeeded += 1
         else:

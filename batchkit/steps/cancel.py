@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 #: After this many batches that cannot be cancelled the provider counts as away; until then the other batches are cancelled.
 _MOST_FAILURES = 3
 
-_ENDING = frozenset({BatchStatus.CANCELLING, BatchStatus.CANCELLED, BatchStatus.FINALIZING})
+#: Batches that stop, or have only their files left to be written.
+ENDING = frozenset({BatchStatus.CANCELLING, BatchStatus.CANCELLED, BatchStatus.FINALIZING})
 
 
 def request(connection: Connection, workload: Workload, *, at: float) -> None:
@@ -57,15 +58,15 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
             if not is_of_one_shard(error):
                 raise
             report += leave_for_later(context, shard.id, error, work="cancelling")
-    return report + _stop_batches(context, running)
+    return report + stop_batches(context, running)
 
 
-def _stop_batches(context: StepContext, running: Sequence[tuple[Shard, Batch]]) -> StepReport:
+def stop_batches(context: StepContext, running: Sequence[tuple[Shard, Batch]]) -> StepReport:
     """Cancel every batch that is not ending already; a failure does not stop the others from being cancelled."""
     report = StepReport({})
     failures = 0
     for shard, batch in running:
-        if batch.status in _ENDING:
+        if batch.status in ENDING:
             continue
         try:
             _stop_batch(context, shard, batch)

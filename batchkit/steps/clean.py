@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from batchkit.errors import UsageError
 from batchkit.models import IMPORTED, ShardState
+from batchkit.sending.media import AUDIO_FOLDER, FILE_ANSWERS, answer_folder, answers_with_file, file_answer
 from batchkit.steps.context import StepReport
-from batchkit.store import batches, events, shards, workloads
+from batchkit.store import batches, events, reuse, shards, workloads
 
 if TYPE_CHECKING:
-    from batchkit.models import FileId, Workload
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import FileId, Shard, Workload
     from batchkit.steps.context import StepContext
     from batchkit.store.engine import Store
 
@@ -27,7 +30,7 @@ def is_local(store: Store, workload: Workload, *, with_adopted: bool) -> bool:
 def clean(context: StepContext, workload: Workload, *, keep_results: bool, with_adopted: bool = False) -> StepReport:
     """Delete the workload's remote files, its spool folder, and its rows unless ``keep_results``.
 
-    Files of adopted batches are not ours: they stay at the provider unless ``with_adopted``. Remote files are deleted first: while their ids are stored, the same command can be run again. Uploads whose ids were lost in
+    Binary answers are results: they stay with the rows. Files of adopted batches are not ours: they stay at the provider unless ``with_adopted``. Remote files are deleted first: while their ids are stored, the same command can be run again. Uploads whose ids were lost in
     a crash are found by their names. Raises ``UsageError`` while the workload is not finished, ``SpoolError`` and ``ProviderError``.
     """
     # Checked before anything is deleted.
@@ -59,8 +62,32 @@ def clean(context: StepContext, workload: Workload, *, keep_results: bool, with_
             shards.mark_cleaned(connection, workload.id, at=context.clock())
             events.record(connection, workload.id, "cleaned", at=context.clock(), detail=f"{len(file_ids)} files")
         else:
-            workloads.remove(connection, workload.id)
+            freed += _remove(context, connection, workload, every_shard)
     return StepReport({"remote files deleted": len(file_ids), "bytes freed": freed})
+
+
+def _remove(context: StepContext, connection: Connection, workload: Workload, every_shard: list[Shard]) -> int:
+    """Remove a workload's rows and its binary answers; those of a shard stay while another workload has reused one of them.
+
+    Returns the freed bytes. The files go before the rows are committed: while these are there, the same command can be run again.
+    """
+    folders = {
+        shard.id: answer_folder(workload.directory, shard.key)
+        for shard in every_shard
+        if answers_with_file(shard.endpoint)
+    }
+    is_whole = bool(folders)
+    for shard_id, body in reuse.borrowed(connection, workload.id, like=FILE_ANSWERS).items():
+        answer = file_answer(body.encode())
+        if answer is not None:
+            folders[shard_id] = answer.path.rpartition("/")[0]
+    workloads.remove(connection, workload.id)
+    kept = reuse.shards_with_answers(connection, folders)
+    gone = {folder for shard_id, folder in folders.items() if shard_id not in kept}
+    own = f"{AUDIO_FOLDER}/{workload.directory}"
+    if is_whole and not any(folders[shard_id].startswith(f"{own}/") for shard_id in kept):
+        gone = {own, *(folder for folder in gone if not folder.startswith(f"{own}/"))}
+    return sum(map(context.spool.remove_tree, sorted(gone)))
 
 
 def _uploads_of(context: StepContext, workload: Workload) -> set[FileId]:

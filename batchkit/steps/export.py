@@ -8,22 +8,24 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from batchkit.errors import UsageError
 from batchkit.files import jsonl, outputs
 from batchkit.files.spool import disk_errors, whole_file
+from batchkit.preflight.rules import EMBEDDINGS
 from batchkit.steps import csv_rows
 from batchkit.steps.jsonl_rows import LineWriter
 from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import results, shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
     from batchkit.models import ShardId, Workload, WorkloadId
+    from batchkit.steps.answer_copies import AnswerCopies
     from batchkit.store.engine import Store
     from batchkit.store.results import ExportRow
 
@@ -34,20 +36,28 @@ _WRITE_BACK_BYTES = 8_000_000
 
 #: Writes all requests into a file, and yields numbers of rows written.
 Write = Callable[["Connection", "WorkloadId", "BatchIds", IO[bytes]], Iterator[int]]
+#: Takes the bodies of some results.
+NoteBodies = Callable[["Iterable[bytes | None]"], None]
 
 
 def export(
-    store: Store, workload: Workload, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None]
+    store: Store,
+    workload: Workload,
+    target: Path,
+    *,
+    copies: AnswerCopies | None = None,
+    raw_csv: bool = False,
+    advance: Callable[[int], None],
 ) -> int:
     """Write all requests of a workload to ``target`` (``.jsonl``, ``.csv`` or ``.parquet``); return how many.
 
     The file appears complete, by a rename, or not at all. A new file gets the default permissions, a replaced one keeps its
     permissions. A request that is not final yet has the status ``pending`` or ``in_flight``. ``raw_csv`` keeps cells of a ``.csv``
-    that a spreadsheet would run as formulas (see ``csv_rows``). Memory does not grow with the workload. Raises ``UsageError`` for
+    that a spreadsheet would run as formulas (see ``csv_rows``). ``copies`` takes the files of binary answers. Memory does not grow with the workload. Raises ``UsageError`` for
     another file type, and ``SpoolError``.
     """
     replaced = ReplacedHalves()
-    write = _writer(target, raw_csv=raw_csv, replaced=replaced)
+    write = _writer(target, raw_csv=raw_csv, replaced=replaced, note=_ignore if copies is None else copies.note)
     count = told = 0
     with store.read() as connection:
         batch_ids = shards.batch_ids(connection, workload.id)
@@ -61,6 +71,8 @@ def export(
                     write_back.begin()
     advance(count - told)
     replaced.report(str(target))
+    if copies is not None:
+        copies.report()
     return count
 
 
@@ -100,19 +112,23 @@ class _WriteBack:
             self._done += size
 
 
-def _writer(target: Path, *, raw_csv: bool, replaced: ReplacedHalves) -> Write:
+def _ignore(_bodies: Iterable[bytes | None]) -> None:
+    pass
+
+
+def _writer(target: Path, *, raw_csv: bool, replaced: ReplacedHalves, note: NoteBodies = _ignore) -> Write:
     match target.suffix.lower():
         case ".jsonl" | ".ndjson":
-            return _write_jsonl
+            return partial(_write_jsonl, note=note)
         case ".csv":
-            return partial(_write_csv, raw=raw_csv, replaced=replaced)
+            return partial(_write_csv, raw=raw_csv, replaced=replaced, note=note)
         case ".parquet":
             if find_spec("pyarrow") is None:
                 raise UsageError(
                     f"cannot export to {target}: pyarrow, which writes Parquet, is not installed",
                     hint="pip install 'groq-batchkit[parquet]'",
                 )
-            return partial(_write_parquet, replaced=replaced)
+            return partial(_write_parquet, replaced=replaced, note=note)
         case other:
             raise UsageError(
                 f"cannot export to {target}: {f'no format ends in {other}' if other else 'the name has no ending'}",
@@ -121,10 +137,12 @@ def _writer(target: Path, *, raw_csv: bool, replaced: ReplacedHalves) -> Write:
 
 
 def _write_jsonl(
-    connection: Connection, workload_id: WorkloadId, batch_ids: BatchIds, handle: IO[bytes]
+    connection: Connection, workload_id: WorkloadId, batch_ids: BatchIds, handle: IO[bytes], *, note: NoteBodies
 ) -> Iterator[int]:
     lines = LineWriter(batch_ids)
+    place = results.LINE_COLUMNS.index("body")
     for rows in results.stream_lines(connection, workload_id):
+        note(row[place] for row in rows)  # type: ignore[misc] # a row's columns have types of their own
         handle.write(lines.render(rows))
         yield len(rows)
 
@@ -137,8 +155,9 @@ def _write_csv(
     *,
     raw: bool,
     replaced: ReplacedHalves,
+    note: NoteBodies,
 ) -> Iterator[int]:
-    rows = results.stream(connection, workload_id)
+    rows = _noted(results.stream(connection, workload_id), note)
 
     def batch_id(row: ExportRow) -> str | None:
         return batch_ids.get(row.shard_id if row.result_shard_id is None else row.result_shard_id)
@@ -155,7 +174,23 @@ def _write_parquet(
     handle: IO[bytes],
     *,
     replaced: ReplacedHalves,
+    note: NoteBodies,
 ) -> Iterator[int]:
     from batchkit.steps import parquet_rows  # noqa: PLC0415 - half a second, and an extra
 
-    return parquet_rows.write(results.stream_columns(connection, workload_id), batch_ids, handle, replaced=replaced)
+    place = results.TABLE_COLUMNS.index("body")
+    parts = _noted_columns(results.stream_columns(connection, workload_id), place, note)
+    has_embeddings = EMBEDDINGS in shards.endpoints(connection, workload_id)
+    return parquet_rows.write(parts, batch_ids, handle, replaced=replaced, has_embeddings=has_embeddings)
+
+
+def _noted(rows: Iterator[ExportRow], note: NoteBodies) -> Iterator[ExportRow]:
+    for row in rows:
+        note((row.body,))
+        yield row
+
+
+def _noted_columns(parts: Iterator[list[Sequence[Any]]], place: int, note: NoteBodies) -> Iterator[list[Sequence[Any]]]:
+    for part in parts:
+        note(part[place])
+        yield part

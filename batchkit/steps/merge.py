@@ -19,6 +19,7 @@ from batchkit.sharding import smaller_shard
 from batchkit.steps import merge_notes
 from batchkit.steps.answer_files import ShardFiles, fetch
 from batchkit.steps.answers import AnswerReader, ShardAnswers
+from batchkit.steps.budgeting import settled
 from batchkit.steps.context import StepReport
 from batchkit.steps.failed_batch import account_refused, settle_failed_batch
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
@@ -147,6 +148,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: ShardFiles, *
             fetched = replace(fetched, shard=shard)
         # What was never known cannot be sent again.
         holding = workload.holds or shard.path is None
+        answers = None
         never_ran = batch.status == BatchStatus.FAILED and fetched.output is None and fetched.error is None
         if never_ran:
             values, report = settle_failed_batch(connection, context, workload, shard, batch, holding=holding)
@@ -178,6 +180,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: ShardFiles, *
             detail=_summary(report),
             merged_at=now,
             **values,
+            **settled(workload, shard, answers),
         )
         batches.set_values(
             connection,
@@ -197,12 +200,15 @@ def _read_answers(
             status=line.status_code, code=line.error_code, message=line.error_message
         )
 
+    batch = fetched.batch
+    is_cut_off = workload.drain_since is not None and batch.status == BatchStatus.CANCELLED
+    is_cut_off = is_cut_off and workload.cancel_requested_at is None
     reader = AnswerReader(
         requests.shard_requests(connection, fetched.shard),
         shard=fetched.shard,
         bulk=bulk_for(connection),
         policy=workload.policy,
-        codes=_codes(context, fetched.shard),
+        codes=_codes(context, fetched.shard, is_cut_off=is_cut_off),
         cancelling=workload.cancel_requested_at is not None,
         holding=holding,
         elsewhere=placements.known_ids(connection, fetched.shard) if fetched.shard.is_adopted else (),
@@ -215,15 +221,18 @@ def _read_answers(
             reader.read(download.path)
     named = named_requests(connection, context, fetched.shard, fetched.batch)
     return reader.conclude(
-        unanswered=_outcome_of_silence(fetched.batch),
+        unanswered=OutcomeKind.UNSENT if is_cut_off else _outcome_of_silence(batch),
         vanished=fetched.lost is not None,
         named={place: problem for place, _, problem in named},
     )
 
 
-def _codes(context: StepContext, shard: Shard) -> LineCodes:
+def _codes(context: StepContext, shard: Shard, *, is_cut_off: bool) -> LineCodes:
     codes = context.provider.dialect.codes
-    return codes if shard.lane is Lane.BATCH else replace(codes, doubtful=_DOUBTFUL)
+    if is_cut_off:
+        # We cancelled it to keep the deadline: that proves nothing about its requests.
+        return replace(codes, own=dict.fromkeys(codes.cancelled, OutcomeKind.UNSENT))
+    return codes if shard.lane is Lane.BATCH else replace(codes, own=_DOUBTFUL)
 
 
 def _outcome_of_silence(batch: Batch) -> OutcomeKind:

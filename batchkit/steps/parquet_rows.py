@@ -13,6 +13,7 @@ from pyarrow import parquet as pq
 
 from batchkit.files import jsonl
 from batchkit.models import RequestState
+from batchkit.steps.embeddings import embedding_of
 from batchkit.steps.export_columns import ALWAYS_THERE, PARQUET_COLUMNS, REPEATED
 from batchkit.store.results import TABLE_COLUMNS, Ending
 
@@ -35,10 +36,11 @@ _SCHEMA = pa.schema(
         for name, kind in PARQUET_COLUMNS.items()
     ]
 )
+_EMBEDDING = pa.field("embedding", pa.list_(pa.float64()))
 #: Python 3.11 looks up a member of an enumeration in Python: once, not for each row.
 _SUCCEEDED: Final = RequestState.SUCCEEDED.value
 #: Long texts need no minimum and maximum.
-_LONG = frozenset({"text", "response", "error_message"})
+_LONG = frozenset({"text", "response", "error_message", "embedding"})
 
 
 def write(
@@ -47,18 +49,21 @@ def write(
     handle: IO[bytes],
     *,
     replaced: ReplacedHalves,
+    has_embeddings: bool = False,
 ) -> Iterator[int]:
     """Write rows into an open file; yield numbers of rows. ``parts`` has ``TABLE_COLUMNS`` with the values of some rows each.
 
     ``text`` is the assistant's answer or a transcript; only a success has one. ``response`` is the whole body as JSON. Lone
-    surrogates become U+FFFD in both; ``replaced`` counts the bodies that have any.
+    surrogates become U+FFFD in both; ``replaced`` counts the bodies that have any. With ``has_embeddings`` the last
+    column, ``embedding``, is a list with the vector of each answer to one input.
     """
-    gatherer = _Gatherer(batch_ids, replaced)
-    statistics = [name for name in _SCHEMA.names if name not in _LONG]
+    schema = _SCHEMA.append(_EMBEDDING) if has_embeddings else _SCHEMA
+    gatherer = _Gatherer(batch_ids, replaced, schema)
+    statistics = [name for name in schema.names if name not in _LONG]
     with (
         pq.ParquetWriter(
             handle,
-            _SCHEMA,
+            schema,
             compression="zstd",
             use_dictionary=list(REPEATED),
             write_statistics=statistics,
@@ -95,8 +100,9 @@ class _Endings(dict[int, tuple[str, int | None, int, str | None]]):
 class _Gatherer:
     """Collects rows as columns until they fill a group."""
 
-    def __init__(self, batch_ids: Mapping[ShardId, str | None], replaced: ReplacedHalves) -> None:
+    def __init__(self, batch_ids: Mapping[ShardId, str | None], replaced: ReplacedHalves, schema: pa.Schema) -> None:
         self._endings = _Endings(batch_ids)
+        self._schema = schema
         self._replaced = replaced
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
@@ -109,7 +115,7 @@ class _Gatherer:
 
     def take(self) -> pa.Table:
         """Return the group, and begin the next one."""
-        table = pa.Table.from_batches(self._batches, _SCHEMA)
+        table = pa.Table.from_batches(self._batches, self._schema)
         self._batches, self._rows, self._bytes = [], 0, 0
         return table
 
@@ -132,13 +138,18 @@ class _Gatherer:
                 for status, body in zip(statuses, bodies, strict=True)
             ],
         }
+        if _EMBEDDING.name in self._schema.names:
+            columns[_EMBEDDING.name] = [
+                embedding_of(body) if status == _SUCCEEDED else None
+                for status, body in zip(statuses, bodies, strict=True)
+            ]
         # The database returned valid UTF-8: it need not be checked again.
         responses = pa.array(bodies, pa.binary(), memory_pool=_POOL).view(pa.string())
         arrays = [
             responses if field.name == "response" else pa.array(columns[field.name], field.type, memory_pool=_POOL)
-            for field in _SCHEMA
+            for field in self._schema
         ]
-        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
+        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._rows += len(bodies)
         self._bytes += responses.nbytes
         return len(bodies)

@@ -13,11 +13,13 @@ import msgspec
 
 from batchkit.files import jsonl
 from batchkit.models import ReuseMode
+from batchkit.preflight.rules import TRANSCRIPTIONS, TRANSLATIONS
 
 #: Bytes of a digest: among ten million of them, two are equal by chance once in 10^24 times.
 DIGEST_BYTES: Final = 16
 #: The letters of the names of members with an address (``url``, ``image_url``), as JSON may write them.
 _ESCAPED_LETTERS: Final = tuple(b"\\u00%x" % ord(letter) for letter in "urlURL")
+_OF_RECORDINGS: Final = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
 #: A reader of addresses skips these.
 _SKIPPED: Final = "".join(map(chr, range(0x21)))
 #: The only addresses that hold what they name.
@@ -54,7 +56,7 @@ class RequestDigests:
         """
         digests: list[bytes | None] = []
         for line in _read(block or b"".join(line + b"\n" for line in lines), lines):
-            body = b"" if line is None else bytes(line.body)
+            body = b"" if line is None else _without_path(line.url, bytes(line.body))
             if line is None or (not self._takes_addresses and _may_name(body) and names_remote_content(body)):
                 digests.append(None)
                 continue
@@ -64,6 +66,17 @@ class RequestDigests:
             begun.update(body)
             digests.append(begun.digest())
         return digests
+
+
+def _without_path(url: str, body: bytes) -> bytes:
+    """Return a body without the path of its recording: the digest of the content says what is asked, wherever the file lies."""
+    if url not in _OF_RECORDINGS or b'"file"' not in body:
+        return body
+    try:
+        asked = jsonl.loads(body)
+        return jsonl.dumps({**asked, "file": {**asked["file"], "path": None}})
+    except (jsonl.MalformedJson, KeyError, TypeError):
+        return body
 
 
 def _read(block: bytes, lines: list[bytes]) -> list[_Line] | list[_Line | None]:

@@ -13,6 +13,7 @@ from batchkit.errors import SpoolError, StateConflict
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.models import Lane
+from batchkit.sharding import SYNC_SHARD_LINES
 from batchkit.steps.context import StepReport
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import events, requests, shards, workloads
@@ -36,14 +37,18 @@ _LINES_PER_COMMIT = 50_000
 _SYNC_LINGER_SECONDS = 5.0
 
 
-def reopen(connection: Connection, workload: Workload, *, failed: bool, at: float) -> int:
+def reopen(connection: Connection, workload: Workload, *, failed: bool, at: float, was_finished: bool = False) -> int:
     """Make requests without an answer pending again with fresh budgets; return how many.
 
     Those are the cancelled ones, and those that expired or went missing; with ``failed`` all that failed. From now on the workload
     does not hold: what expires is sent again without being asked for. Requests whose lines are not known stay as they are.
+    The deadline of one that ``was_finished`` was about its requests until then.
     """
     # First: a merge that still reads that the workload holds ends before its requests are read.
     workloads.set_values(connection, workload.id, cancel_requested_at=None, holds=False)
+    if was_finished and workload.deadline is not None:
+        lane = workload.lane if workload.drain_since is None else Lane.BATCH
+        workloads.set_values(connection, workload.id, deadline=None, drain_since=None, lane=lane.value)
     count = requests.reopen(connection, workload.id, failed=failed)
     events.record(connection, workload.id, "reopened", at=at, detail=f"{count} requests")
     return count
@@ -61,11 +66,13 @@ def next_due(connection: Connection, context: StepContext, workload_id: Workload
     workload = workloads.get(connection, workload_id)
     if not shards.open_count(connection, workload_id, at_most=1):
         return earliest
-    if requests.pending_count(connection, workload_id, at_most=workload.shard_lines) >= workload.shard_lines:
+    is_sync = workload.lane is Lane.SYNC
+    whole = min(workload.shard_lines, SYNC_SHARD_LINES) if is_sync else workload.shard_lines
+    if requests.pending_count(connection, workload_id, at_most=whole) >= whole:
         return earliest
     last = shards.last_merged_at(connection, workload_id) or 0.0
     linger_seconds = context.timing.resubmit_linger_seconds
-    if workload.lane is Lane.SYNC:
+    if is_sync:
         linger_seconds = min(linger_seconds, _SYNC_LINGER_SECONDS)
     return max(earliest, last + linger_seconds)
 
@@ -77,8 +84,10 @@ def is_due(context: StepContext, workload_id: WorkloadId) -> bool:
     return due is not None and due <= context.clock()
 
 
-def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
+def resubmit(context: StepContext, workload_id: WorkloadId, *, window: str | None = None) -> StepReport:
     """Cut all pending requests that may be sent now into new shards, with the size and window of their last shard's merge.
+
+    A ``window`` is that of all new batches.
 
     Does nothing while another runner holds the workload's lease. Raises ``SpoolError`` when an old shard's file is gone.
     """
@@ -96,13 +105,21 @@ def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
     report = StepReport({})
     try:
         for group in groups:
-            report += _cut_group(context, workload, group)
+            report += _cut_group(context, workload, _terms_now(workload, group, window))
     except StateConflict:
         return report
     finally:
         with context.store.write() as connection:
             workloads.release_lease(connection, context.owner)
     return report
+
+
+def _terms_now(workload: Workload, group: ResubmitGroup, window: str | None) -> ResubmitGroup:
+    """Return a group with the lane and the window of now. Shards of the sync lane are small."""
+    if workload.lane is not group.lane:
+        lines = min(group.lines, SYNC_SHARD_LINES) if workload.lane is Lane.SYNC else workload.shard_lines
+        group = group._replace(lane=workload.lane, lines=lines)
+    return group if window is None else group._replace(window=window)
 
 
 def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup) -> StepReport:
@@ -141,7 +158,7 @@ def _make_shards(
                 window=group.window,
                 max_lines=max(group.lines, 1),
                 waits=group.waits,
-                lane=Lane.SYNC if workload.lane is Lane.SYNC else group.lane,
+                lane=group.lane,
             )
             made.append(shard)
             # As many requests as fit.

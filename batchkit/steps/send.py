@@ -15,7 +15,9 @@ from batchkit.files.spool import disk_errors, part_of
 from batchkit.models import ShardState
 from batchkit.sending.journal import IN_DOUBT_CODE, Journal, copy_answers, error_line
 from batchkit.sending.lane_shard import LaneShard
+from batchkit.sending.media import answer_folder, answers_with_file, body_of_line, file_answer
 from batchkit.steps.answer_files import answers_path
+from batchkit.steps.budgeting import reserve
 from batchkit.steps.context import StepReport
 from batchkit.store import requests, shard_leases, shards, workloads
 
@@ -49,21 +51,27 @@ def send(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Shar
         held = shard_leases.held_until(connection, shard_ids, owner=context.owner)
         found = [shards.get(connection, shard_id) for shard_id in held]
     report = StepReport({})
+    is_ending = workload.cancel_requested_at is not None or workload.is_stopped_late(context.clock())
     for shard in found:
         if lane.holds(shard.id):
             lane.extend(shard.id, held[shard.id])
-        elif shard.state is ShardState.PLANNED and workload.cancel_requested_at is None:
+        elif shard.state is ShardState.PLANNED and not is_ending:
             report += _begin(context, lane, workload, shard, held[shard.id])
         elif shard.state is ShardState.SENDING:
             report += _conclude(context, workload, shard)
     mine = lane.of_workload(workload_id)
-    is_cancelled = workload.cancel_requested_at is not None
-    lane.halt([shard.id for shard in mine if is_cancelled or shard.id not in held])
+    lane.halt([shard.id for shard in mine if is_ending or shard.id not in held])
     lane.wait(workload_id, _WAIT_SECONDS, stopping=context.stopping)
     return report + _settle(context, lane, workload)
 
 
 def _begin(context: StepContext, lane: SyncLane, workload: Workload, shard: Shard, valid_until: float) -> StepReport:
+    try:
+        held = reserve(context, workload, shard)
+    except StateConflict:
+        return StepReport({"taken over": 1})
+    if held is not None:
+        return held
     # The journal is there before the state says so: without it the shard was begun on another machine.
     journal = Journal(journal_path(context, workload, shard.key))
     try:
@@ -86,8 +94,12 @@ def _begin(context: StepContext, lane: SyncLane, workload: Workload, shard: Shar
     except BaseException:
         journal.close()
         raise
+    folder_name = answer_folder(workload.directory, shard.key)
+    folder = context.spool.local(f"{folder_name}/-").parent if answers_with_file(shard.endpoint) else None
     tiers = tuple((workload.tiers or "").split(",")) if workload.tiers else ()
-    lane.begin(LaneShard(shard.id, workload.id, workload.directory, own, journal, tiers, valid_until))
+    lane.begin(
+        LaneShard(shard.id, workload.id, workload.directory, own, journal, tiers, valid_until, folder_name, folder)
+    )
     return StepReport({"begun": 1})
 
 
@@ -161,6 +173,8 @@ def _conclude(context: StepContext, workload: Workload, shard: Shard) -> StepRep
         )
         for custom_id in doubts:
             target.write(error_line(custom_id, IN_DOUBT_CODE, f"it was sent, and {why}: it may have been paid for"))
+    folder_name = answer_folder(workload.directory, shard.key)
+    kept = _keep_files(context, folder_name, answers) if answers_with_file(shard.endpoint) else frozenset()
     context.spool.keep(answers, answers_path(workload, shard.key, "output"))
     try:
         with context.store.write() as connection:
@@ -175,6 +189,8 @@ def _conclude(context: StepContext, workload: Workload, shard: Shard) -> StepRep
             )
     except StateConflict:
         return StepReport({"taken over": 1})
+    if answers_with_file(shard.endpoint):
+        _sweep_files(context, folder_name, kept)
     for path in (journal, answers, answers.with_name(f"{shard.key}.requests.jsonl")):
         with disk_errors("delete", path):
             path.unlink(missing_ok=True)
@@ -186,6 +202,28 @@ def _conclude(context: StepContext, workload: Workload, shard: Shard) -> StepRep
             f"{what} of shard {shard.number} were in flight when {end} stopped: they may have been paid for twice",
         )
     return StepReport({"sent": 1, "in doubt": len(doubts)}, notes)
+
+
+def _keep_files(context: StepContext, folder_name: str, answers: Path) -> frozenset[str]:
+    """Keep the binary answers that output lines name, before the answers themselves; return the names of their files."""
+    found: set[str] = set()
+    with disk_errors("read", answers), answers.open("rb") as lines:
+        for line in lines:
+            file = file_answer(body_of_line(line))
+            if file is not None and file.path.startswith(f"{folder_name}/"):
+                found.add(file.path.rpartition("/")[2])
+    for name in found:
+        context.spool.keep_local(f"{folder_name}/{name}")
+    return frozenset(found)
+
+
+def _sweep_files(context: StepContext, folder_name: str, kept: frozenset[str]) -> None:
+    """Delete the files of answers that no line names: the process died before it could."""
+    folder = context.spool.local(f"{folder_name}/-").parent
+    with disk_errors("delete the left-overs in", folder):
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
 
 
 def _all_of(context: StepContext, shard: Shard) -> tuple[str, ...]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 from batchkit import preflight
-from batchkit.models import Destination, Lane
+from batchkit.budget import NO_BUDGET, Budget
+from batchkit.errors import InputInvalid
+from batchkit.models import Destination, Lane, LaneChoice
+from batchkit.sending.estimate import RECORDING_SECONDS, estimate
 from batchkit.sharding import is_full
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.split import shard_lines_of
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from batchkit.sending.reservations import Amounts
     from batchkit.steps.input_check import CheckedLine
     from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitDefaults, SplitOptions
@@ -29,7 +34,7 @@ class SplitPlan:
 
     ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
     that the requests set themselves. ``reused`` and ``repeated`` of the ``requests`` would not be sent (see ``PlannedReuse``); the
-    other figures are without them.
+    other figures are without them. ``budget`` is that of the workload, ``first`` what the first request to ``first_model`` may use.
     """
 
     requests: int
@@ -47,6 +52,9 @@ class SplitPlan:
     repeated: int = 0
     shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
     lane: Lane = Lane.BATCH
+    budget: Budget = NO_BUDGET
+    first: Amounts | None = None
+    first_model: str = ""
 
 
 def plan(
@@ -57,16 +65,41 @@ def plan(
     advance: Callable[[int], None],
     reuse: PlannedReuse | None = None,
 ) -> SplitPlan:
-    """Check the input and compute how it would be cut. Raises ``InputInvalid`` and ``InputUnreadable``."""
+    """Check the input and compute how it would be cut, on the lane that ``split`` takes.
+
+    Raises ``InputInvalid`` and ``InputUnreadable``.
+    """
+    lane = defaults.lane_of(paths, options)
+    try:
+        return _plan(paths, options=options, defaults=defaults, advance=advance, reuse=reuse)
+    except InputInvalid:
+        if lane is Lane.SYNC or (options.lane or defaults.lane) is not LaneChoice.AUTO:
+            raise
+    one_by_one = replace(options, small=sys.maxsize)
+    return _plan(paths, options=one_by_one, defaults=defaults, advance=advance, reuse=reuse)
+
+
+def _plan(
+    paths: Sequence[Path],
+    *,
+    options: SplitOptions,
+    defaults: SplitDefaults,
+    advance: Callable[[int], None],
+    reuse: PlannedReuse | None,
+) -> SplitPlan:
+    lane = defaults.lane_of(paths, options)
+    rules = defaults.dialect.rules.of_lane(lane)
     max_lines = shard_lines_of(paths, options, defaults)
     max_bytes = options.shard_bytes or defaults.shard_bytes
-    check = InputCheck(paths, rules=defaults.dialect.rules, max_line_bytes=max_bytes, digest=None, advance=advance)
+    check = InputCheck(paths, rules=rules, max_line_bytes=max_bytes, digest=None, advance=advance)
     open_cuts: dict[Destination, tuple[int, int]] = {}
-    has_one_model = defaults.dialect.rules.has_one_model
+    has_one_model = rules.has_one_model
     cuts: list[tuple[str, int, int]] = []
     endpoints: dict[str, int] = {}
     warnings: dict[str, int] = {}
     shares: dict[str, preflight.ModelShare] = {}
+    first: Amounts | None = None
+    first_model = ""
     size = 0
     for line in check.lines() if reuse is None else _sent(check.lines(), reuse):
         destination = Destination(line.endpoint, line.model if has_one_model else None)
@@ -81,9 +114,10 @@ def plan(
         endpoints[line.endpoint] = endpoints.get(line.endpoint, 0) + 1
         for warning in line.warnings:
             warnings[warning] = warnings.get(warning, 0) + 1
-        estimate = preflight.estimate_tokens(line.record)
         size += next_bytes
-        shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
+        if first is None:
+            first, first_model = _amounts(line), line.model
+        shares.setdefault(line.model, preflight.ModelShare()).add(preflight.estimate_tokens(line.record))
     cuts.extend((destination.endpoint, *size_so_far) for destination, size_so_far in open_cuts.items())
     return SplitPlan(
         requests=check.line_count,
@@ -94,14 +128,21 @@ def plan(
         prompt_tokens=sum(share.prompt_tokens for share in shares.values()),
         completion_tokens=sum(share.completion_tokens for share in shares.values()),
         shard_lines=max_lines,
-        window=options.window or defaults.window,
-        lane=defaults.lane_of(paths, options),
+        window=defaults.window_of(options),
+        lane=lane,
         warnings=warnings,
         blank_lines=check.blank_count,
         reused=0 if reuse is None else reuse.reused,
         repeated=0 if reuse is None else reuse.repeated,
         shares=shares,
+        budget=defaults.budget(options),
+        first=first,
+        first_model=first_model,
     )
+
+
+def _amounts(line: CheckedLine) -> Amounts:
+    return estimate(line.record["body"], line.endpoint, audio_seconds=RECORDING_SECONDS)
 
 
 def _sent(lines: Iterator[CheckedLine], reuse: PlannedReuse) -> Iterator[CheckedLine]:

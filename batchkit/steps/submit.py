@@ -25,6 +25,7 @@ from batchkit.errors import (
 )
 from batchkit.models import RefusalKind, ShardState
 from batchkit.steps.attach import attach
+from batchkit.steps.budgeting import reserve
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import (
@@ -140,6 +141,9 @@ def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId, sto
         shard = shards.get(connection, shard_id)
     report = StepReport({})
     if shard.state is ShardState.PLANNED:
+        held = reserve(context, workload, shard)
+        if held is not None:
+            return held
         uploading = context.uploads.begin(shard_id, partial(_upload, context, workload, shard))
         if not wait([uploading], timeout=_SLOW_SECONDS).done:
             return _leave_running(context, shard_id)

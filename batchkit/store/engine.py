@@ -244,9 +244,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a read transaction: one consistent snapshot."""
-        # SQLite's default; on Postgres every statement would read a new snapshot.
-        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with self._translated(), self.engine.connect().execution_options(**options) as connection, connection.begin():
+        with self._translated(), self._begun(batchkit_is_snapshot=True) as connection:
             yield connection
 
     @contextmanager
@@ -269,15 +267,38 @@ class Store:
             if self._write_lock is not None
             else nullcontext(),
             self._translated(),
-            self.engine.connect().execution_options(batchkit_writes=True, batchkit_limits=limits) as connection,
+            self._begun(writing_thread=thread, batchkit_writes=True, batchkit_limits=limits) as connection,
         ):
-            self._writing[thread] = connection
+            yield connection
+
+    @contextmanager
+    def _begun(self, *, writing_thread: int | None = None, **options: object) -> Iterator[Connection]:
+        """Open a transaction with execution options, committed at the end, rolled back on any error.
+
+        The server may have closed a pooled connection since its last use. The first statement shows it, and a new connection is tried.
+        """
+        connection = self._connected(writing_thread, options)
+        try:
             try:
-                with connection.begin():
-                    yield connection
-            finally:
-                if self._writing.get(thread) is connection:
-                    del self._writing[thread]
+                transaction = connection.begin()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                connection.close()
+                connection = self._connected(writing_thread, options)
+                transaction = connection.begin()
+            with transaction:
+                yield connection
+        finally:
+            if writing_thread is not None and self._writing.get(writing_thread) is connection:
+                del self._writing[writing_thread]
+            connection.close()
+
+    def _connected(self, writing_thread: int | None, options: dict[str, object]) -> Connection:
+        connection = self.engine.connect().execution_options(**options)
+        if writing_thread is not None:
+            self._writing[writing_thread] = connection
+        return connection
 
     def held_for_long(self, table: str) -> RowsHeld | None:
         """Return an error that names who holds rows of a table for longer than a lock is waited for; None without such a holder.

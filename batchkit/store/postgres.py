@@ -54,7 +54,6 @@ def open_engine(url: URL, limits: TransactionLimits, *, is_readonly: bool = Fals
         url,
         pool_size=5,
         max_overflow=32,
-        pool_pre_ping=True,
         connect_args={
             # A pooler gives every transaction another session, which does not know statements prepared in earlier ones.
             "prepare_threshold": None,
@@ -64,11 +63,17 @@ def open_engine(url: URL, limits: TransactionLimits, *, is_readonly: bool = Fals
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, arguments: Any, keywords: Any) -> Any:
-        return _Connection.connect(*arguments, **keywords)
+        # The driver would send a BEGIN of its own, in a message of its own.
+        return _Connection.connect(*arguments, autocommit=True, **keywords)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         options = connection.get_execution_options()
+        if options.get("isolation_level") == "AUTOCOMMIT":
+            return
+        driver: Any = connection.connection.driver_connection
+        if not driver.autocommit:  # SQLAlchemy has undone it after the option above
+            driver.autocommit = True
         chosen: TransactionLimits = options.get("batchkit_limits", limits)
         settings = {"lock_timeout": chosen.lock_seconds}
         if is_readonly:
@@ -76,14 +81,14 @@ def open_engine(url: URL, limits: TransactionLimits, *, is_readonly: bool = Fals
         if options.get("batchkit_writes"):
             settings["idle_in_transaction_session_timeout"] = chosen.idle_seconds
             settings["statement_timeout"] = chosen.statement_seconds
+        # By default every statement would read a new snapshot.
+        level = " ISOLATION LEVEL REPEATABLE READ" if options.get("batchkit_is_snapshot") else ""
         # In one message, and for this transaction only: a pooler may give the session to another client afterwards.
-        only_reads = ["SET TRANSACTION READ ONLY"] if is_readonly else []
-        connection.exec_driver_sql(
-            "; ".join(
-                [*only_reads, *(f"SET LOCAL {name} = {round(seconds * 1_000)}" for name, seconds in settings.items())]
-            )
+        begin = (
+            f"BEGIN{level}{' READ ONLY' if is_readonly else ''}",
+            *(f"SET LOCAL {name} = {round(seconds * 1_000)}" for name, seconds in settings.items()),
         )
-        driver: Any = connection.connection.driver_connection
+        connection.exec_driver_sql("; ".join(begin))
         driver.statement_seconds = chosen.statement_seconds
 
     return engine

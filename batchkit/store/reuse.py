@@ -17,7 +17,7 @@ from batchkit.store.rows import AnswerFacts, ResultRow, fields_of
 from batchkit.store.tables import FOLLOWS, attempts, bodies, requests, results, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
@@ -253,6 +253,22 @@ def waiting_followers(connection: Connection, workload_id: WorkloadId) -> int:
     return int(connection.execute(_WAITING_FOLLOWERS, {"workload_id": workload_id}).scalar_one())
 
 
+def borrowed(connection: Connection, workload_id: WorkloadId, *, like: str) -> dict[ShardId, str]:
+    """Return one body of each cleaned shard of which this workload has reused an answer; ``like`` is a pattern of the bodies."""
+    rows = connection.execute(text(_BORROWED), {"workload_id": workload_id, "like": like})
+    return {row.shard_id: row.body for row in rows}
+
+
+def shards_with_answers(connection: Connection, shard_ids: Iterable[ShardId]) -> set[ShardId]:
+    """Return which of some shards have a body, be it of a workload that was removed."""
+    found: set[ShardId] = set()
+    for shard_id in shard_ids:
+        query = select(bodies.c.seq).where(bodies.c.shard_id == shard_id).limit(1)
+        if connection.execute(query).first() is not None:
+            found.add(shard_id)
+    return found
+
+
 def hand_on(connection: Connection, workload_id: WorkloadId) -> None:
     """Prepare the removal of a workload: answers of it that other workloads have reused stay, and stay to be found.
 
@@ -265,6 +281,13 @@ def hand_on(connection: Connection, workload_id: WorkloadId) -> None:
         connection.execute(text(statement), {"workload_id": workload_id})
 
 
+_BORROWED: Final = (
+    "SELECT mine.shard_id, max(bodies.body) AS body FROM results AS mine"
+    " JOIN cleaned_answers AS kept ON kept.shard_id = mine.shard_id AND kept.seq = mine.body_seq"
+    " JOIN bodies ON bodies.shard_id = mine.shard_id AND bodies.seq = mine.body_seq"
+    " WHERE mine.workload_id = :workload_id AND mine.body_seq IS NOT NULL AND bodies.body LIKE :like"
+    " GROUP BY mine.shard_id"
+)
 _OF_OTHERS: Final = "{0}.body_seq IS NOT NULL AND {0}.workload_id <> :workload_id"
 #: Of those who have reused an answer, one request in the oldest workload takes over what was asked: an answer that thousands have
 #: reused is found once. The answer is in a shard of the workload, perhaps one from before its last attempt, or it was handed on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Integer, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Boolean, Integer, and_, bindparam, exists, false, func, or_, select, update
 
 from batchkit.models import Lane, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store.shards import COLUMNS, read_row
@@ -27,6 +27,11 @@ def _claimable() -> ColumnElement[bool]:
         shards.c.workload_id == workload_id,
         shards.c.state.in_(bindparam("states", expanding=True)),
         shards.c.lane.in_(bindparam("lanes", expanding=True)),
+        or_(
+            bindparam("is_held", type_=Boolean).is_(false()),
+            shards.c.state != ShardState.PLANNED.value,
+            shards.c.estimated_tokens.is_not(None),
+        ),
         shards.c.not_before <= now,
         or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == bindparam("owner")),
     )
@@ -77,11 +82,13 @@ def claim(
     lease_seconds: float,
     limit: int,
     lanes: Sequence[Lane] = tuple(Lane),
+    is_held: bool = False,
 ) -> list[Shard]:
     """Claim up to ``limit`` due shards of some lanes that are not held; return them by number.
 
     Shards that were not postponed come first, then those whose pause ended first: shards that are postponed again and again do not
-    keep the others waiting. A lease that ran out is taken over. No shard of an incompletely split workload is claimed.
+    keep the others waiting. A lease that ran out is taken over. No shard of an incompletely split workload is claimed. With ``is_held``
+    the budget has no room: a planned shard is claimed only if its estimate is reserved already.
     """
     bound = {
         "the_workload": workload_id,
@@ -90,6 +97,7 @@ def claim(
         "now": now,
         "owner": owner,
         "until": now + lease_seconds,
+        "is_held": is_held,
     }
     taken = list(connection.execute(_TAKE_NEW, {**bound, "most": limit}))
     if len(taken) < limit:
@@ -118,6 +126,7 @@ def claim_vanishing(
             "owner": owner,
             "until": now + lease_seconds,
             "most": limit,
+            "is_held": False,
             "created_before": int(created_before),
         },
     )
@@ -136,6 +145,7 @@ def count_claimable(
     now: float,
     at_most: int,
     lanes: Sequence[Lane] = tuple(Lane),
+    is_held: bool = False,
 ) -> int:
     """Count the shards that ``claim`` could take, but no further than ``at_most``."""
     bound = {
@@ -144,6 +154,7 @@ def count_claimable(
         "lanes": [lane.value for lane in lanes],
         "now": now,
         "owner": owner,
+        "is_held": is_held,
     }
     return int(connection.execute(_COUNT_CLAIMABLE, {**bound, "most": at_most}).scalar_one())
 

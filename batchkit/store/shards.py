@@ -11,7 +11,7 @@ from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
 from batchkit.models import BatchStatus, Destination, Lane, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
-from batchkit.store.tables import batches, shards
+from batchkit.store.tables import batches, requests, shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -167,7 +167,9 @@ def move_to_lane(connection: Connection, workload_id: WorkloadId, lane: Lane) ->
     planned = update(shards).where(
         shards.c.workload_id == workload_id, shards.c.state == ShardState.PLANNED.value, shards.c.lane != lane.value
     )
-    moved = planned.values(lane=lane.value, not_before=0, refusals=0).returning(shards.c.line_count)
+    # What is reserved was at the prices of the other lane.
+    unreserved = {"estimated_tokens": None, "estimated_usd": None}
+    moved = planned.values(lane=lane.value, not_before=0, refusals=0, **unreserved).returning(shards.c.line_count)
     return sum(connection.scalars(moved))
 
 
@@ -219,6 +221,34 @@ def totals_by_state(connection: Connection, workload_id: WorkloadId) -> dict[Sha
         )
         for row in connection.execute(_TOTALS_BY_STATE, {"workload_id": workload_id})
     }
+
+
+_BY_LANE = (
+    select(
+        shards.c.lane,
+        func.sum(case((shards.c.merged_at <= bindparam("until"), shards.c.succeeded + shards.c.failed), else_=0)),
+        func.sum(case((shards.c.merged_at > bindparam("until"), shards.c.succeeded + shards.c.failed), else_=0)),
+    )
+    .where(shards.c.workload_id == bindparam("workload_id"), shards.c.state == ShardState.MERGED.value)
+    .group_by(shards.c.lane)
+    .order_by(shards.c.lane)
+)
+
+
+def answers_by_lane(connection: Connection, workload_id: WorkloadId, *, until: float) -> dict[Lane, tuple[int, int]]:
+    """Count the answers and errors that were stored by a time (Unix seconds) and after it, by lane; lanes without any do not appear."""
+    rows = connection.execute(_BY_LANE, {"workload_id": workload_id, "until": until})
+    return {Lane(lane): (int(before), int(after)) for lane, before, after in rows if before or after}
+
+
+def tokens_by_lane(connection: Connection, workload_id: WorkloadId) -> dict[Lane, int]:
+    """Sum the tokens of the merged answers of a workload, by the lane of their shards."""
+    query = (
+        select(shards.c.lane, func.sum(shards.c.prompt_tokens + shards.c.completion_tokens))
+        .where(shards.c.workload_id == workload_id)
+        .group_by(shards.c.lane)
+    )
+    return {Lane(lane): int(tokens) for lane, tokens in connection.execute(query)}
 
 
 class Resubmitted(NamedTuple):
@@ -302,6 +332,13 @@ def last_merged_at(connection: Connection, workload_id: WorkloadId) -> float | N
     query = select(func.max(shards.c.merged_at)).where(shards.c.workload_id == workload_id)
     at: float | None = connection.execute(query).scalar_one()
     return at
+
+
+def endpoints(connection: Connection, workload_id: WorkloadId) -> set[str]:
+    """Return the endpoints of a workload's shards; of one whose first answer was reused, that of its shard as well."""
+    first = select(requests.c.shard_id).where(requests.c.workload_id == workload_id, requests.c.seq == 0)
+    mine = or_(shards.c.workload_id == workload_id, shards.c.id.in_(first))
+    return set(connection.execute(select(shards.c.endpoint).where(mine).distinct()).scalars())
 
 
 def batch_ids(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, str | None]:

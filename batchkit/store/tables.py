@@ -80,6 +80,16 @@ workloads = Table(
     Column("is_lane_auto", Boolean, nullable=False, server_default=false()),
     Column("tiers", Text),
     Column("resends_doubts", Boolean, nullable=False, server_default=true()),
+    Column("max_cost_usd", Float),
+    Column("max_total_tokens", BigInteger),
+    Column("budget_of", ROW_ID),
+    # What the next part of it may use that the budget had no room for; NULL when it had.
+    Column("held_tokens", Float),
+    Column("held_usd", Float),
+    Column("stops_late", Boolean, nullable=False, server_default=false()),
+    Column("deadline", Float),
+    Column("sync_rate", Float),
+    Column("drain_since", Float),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
@@ -126,6 +136,11 @@ shards = Table(
     Column("id_prefix", Text),
     Column("lane", Text, nullable=False, server_default=text("'batch'")),
     Column("answered", Integer, nullable=False, server_default=text("0")),
+    # What its requests may use, once that is reserved; after the merge what those with an answer might have used, and what all did.
+    Column("estimated_tokens", Float),
+    Column("estimated_usd", Float),
+    Column("spent_tokens", Float),
+    Column("spent_usd", Float),
     CheckConstraint(_one_of("state", ShardState), name="state"),
     # Of an adopted batch the file may be unknown, and all of its requests may be in other batches, too.
     CheckConstraint(

@@ -81,6 +81,13 @@ def _workload(row: Any) -> Workload:
         lane=Lane(row.lane),
         is_lane_auto=row.is_lane_auto,
         tiers=row.tiers,
+        max_cost_usd=row.max_cost_usd,
+        max_total_tokens=row.max_total_tokens,
+        budget_of=None if row.budget_of is None else WorkloadId(row.budget_of),
+        deadline=row.deadline,
+        stops_late=row.stops_late,
+        sync_rate=row.sync_rate,
+        drain_since=row.drain_since,
     )
 
 
@@ -105,6 +112,12 @@ def add(
     lane: Lane = Lane.BATCH,
     is_lane_auto: bool = False,
     tiers: str | None = None,
+    max_cost_usd: float | None = None,
+    max_total_tokens: int | None = None,
+    budget_of: WorkloadId | None = None,
+    deadline: float | None = None,
+    stops_late: bool = False,
+    sync_rate: float | None = None,
 ) -> bool:
     """Insert a workload unless the name is taken; return whether it was inserted. One that ``is_adopted`` holds."""
     values = {
@@ -129,6 +142,12 @@ def add(
         "is_lane_auto": is_lane_auto,
         "tiers": tiers,
         "resends_doubts": policy.resends_doubts,
+        "max_cost_usd": max_cost_usd,
+        "max_total_tokens": max_total_tokens,
+        "budget_of": budget_of,
+        "deadline": deadline,
+        "stops_late": stops_late,
+        "sync_rate": sync_rate,
     }
     try:
         with connection.begin_nested():

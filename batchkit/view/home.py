@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from batchkit import formatting
-from batchkit.annotation.pricing import pricing_of
 from batchkit.engine import situation
 from batchkit.engine.progress import read_progress
+from batchkit.provider.pricing import pricing_of
 from batchkit.reports import charts
 from batchkit.reports.headline import headline
 from batchkit.reports.text import cut

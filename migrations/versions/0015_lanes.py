@@ -1,4 +1,4 @@
-"""The lane of shards and workloads, and the state of shards whose requests are sent one by one."""
+"""The lane of shards and workloads, the state of shards whose requests are sent one by one, deadlines and budgets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -34,12 +34,20 @@ _CHECKS = (
 )
 
 
+_OF_DEADLINES = ("deadline", "sync_rate", "drain_since")
+
+
 def upgrade() -> None:
     """Add the columns; everything until now travels as batches. SQLite changes a CHECK only by copying: it has a row per batch."""
     op.add_column("workloads", sa.Column("lane", sa.Text(), server_default=sa.text("'batch'"), nullable=False))
     op.add_column("workloads", sa.Column("is_lane_auto", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("workloads", sa.Column("tiers", sa.Text()))
     op.add_column("workloads", sa.Column("resends_doubts", sa.Boolean(), server_default=sa.true(), nullable=False))
+    for column in _budget_columns():
+        op.add_column("workloads", column)
+    op.add_column("workloads", sa.Column("stops_late", sa.Boolean(), server_default=sa.false(), nullable=False))
+    for name in _OF_DEADLINES:
+        op.add_column("workloads", sa.Column(name, sa.Float()))
     if _is_sqlite():
         _copy_shards(is_wide=True)
         return
@@ -62,14 +70,30 @@ def downgrade() -> None:
             op.create_check_constraint(op.f(name), "shards", check)
         for column in _new_columns():
             op.drop_column("shards", column.name)
-    for name in ("resends_doubts", "tiers", "is_lane_auto", "lane"):
+    for column in _budget_columns():
+        op.drop_column("workloads", column.name)
+    for name in (*_OF_DEADLINES, "stops_late", "resends_doubts", "tiers", "is_lane_auto", "lane"):
         op.drop_column("workloads", name)
+
+
+def _budget_columns() -> list[sa.Column]:
+    return [
+        sa.Column("max_cost_usd", sa.Float()),
+        sa.Column("max_total_tokens", sa.BigInteger()),
+        sa.Column("budget_of", _ROW_ID),
+        sa.Column("held_tokens", sa.Float()),
+        sa.Column("held_usd", sa.Float()),
+    ]
 
 
 def _new_columns() -> list[sa.Column]:
     return [
         sa.Column("lane", sa.Text(), server_default=sa.text("'batch'"), nullable=False),
         sa.Column("answered", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("estimated_tokens", sa.Float()),
+        sa.Column("estimated_usd", sa.Float()),
+        sa.Column("spent_tokens", sa.Float()),
+        sa.Column("spent_usd", sa.Float()),
     ]
 
 

@@ -8,12 +8,12 @@ from batchkit.annotation import presets
 from batchkit.annotation.estimate import Earlier, earlier_workloads, estimate
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.preview import preview
-from batchkit.annotation.pricing import pricing_of
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.cli.render import priced
 from batchkit.datasets import open_table
 from batchkit.preflight import ModelShare
 from batchkit.provider.groq.dialect import GROQ
+from batchkit.provider.pricing import pricing_of
 from tests.workloads import write_lines
 
 SMALL, LARGE = "openai/gpt-oss-20b", "openai/gpt-oss-120b"

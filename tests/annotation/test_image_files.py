@@ -177,14 +177,14 @@ def test_a_file_that_grows_while_it_is_read_ends_at_the_limit(table, monkeypatch
     monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 5_000)
     monkeypatch.setattr(image_files, "_PIECE_BYTES", 1_000)
     path = table / "ok.png"
-    checked = image_files._check_regular
+    checked = ImageFolder._check_regular
     sizes = iter([1_000, 6_000])
 
-    def growing(found, shown):
-        checked(found, shown)
+    def growing(folder, found, shown):
+        checked(folder, found, shown)
         path.write_bytes(b"x" * next(sizes))
 
-    monkeypatch.setattr(image_files, "_check_regular", growing)
+    monkeypatch.setattr(ImageFolder, "_check_regular", growing)
     assert refusal(table, "ok.png") == "ok.png has more than 5,000 bytes"
 
 
@@ -192,13 +192,13 @@ def test_a_file_that_grows_while_it_is_read_ends_at_the_limit(table, monkeypatch
 def test_a_pipe_that_takes_the_files_place_after_the_check_is_not_waited_for(table, monkeypatch):
     """What was opened is checked once more."""
     path = table / "ok.png"
-    checked = image_files._check_regular
+    checked = ImageFolder._check_regular
 
-    def swapped(found, shown):
-        checked(found, shown)
+    def swapped(folder, found, shown):
+        checked(folder, found, shown)
         path.unlink()
         os.mkfifo(path)
-        monkeypatch.setattr(image_files, "_check_regular", checked)
+        monkeypatch.setattr(ImageFolder, "_check_regular", checked)
 
-    monkeypatch.setattr(image_files, "_check_regular", swapped)
+    monkeypatch.setattr(ImageFolder, "_check_regular", swapped)
     assert refusal(table, "ok.png") == "ok.png is a named pipe; an image is a regular file"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import batchkit
 from batchkit.annotation.parameters import Parameters
-from batchkit.annotation.presets import annotation, moderation, transcription
+from batchkit.annotation.presets import annotation, moderation, speech, transcription
 from batchkit.annotation.recipe_file import _MODELS, combined, read_recipe_file, recipe_text
 from batchkit.errors import InputInvalid, InputUnreadable
 
@@ -118,12 +118,13 @@ NOT_IN_A_RECIPE = {"table", "options", "settings", "timeout_seconds", "observer"
 
 
 @pytest.mark.parametrize(
-    ("kind", "preset"), [("annotate", annotation), ("transcribe", transcription), ("moderate", moderation)]
+    ("kind", "preset"),
+    [("annotate", annotation), ("transcribe", transcription), ("moderate", moderation), ("speak", speech)],
 )
 def test_the_keys_are_the_keyword_arguments_of_the_function(kind, preset):
     """All of them, under the same names: a new argument of the one belongs into the other."""
     of_function = {*signature(getattr(batchkit, kind)).parameters, *signature(preset).parameters}
-    of_all_recipes = {"key", "limit", "on_empty", "bad_rows"}
+    of_all_recipes = {"key", "limit", "on_empty", "bad_rows", "raw_csv"}
     of_chats = {"instruct", "images", "messages", "shrink_images", "allow_paths"} if kind == "annotate" else set()
     expected = (of_function | of_all_recipes | of_chats) - NOT_IN_A_RECIPE
     assert {field.alias or name for name, field in _MODELS[kind].model_fields.items()} == expected

@@ -120,8 +120,8 @@ def test_audio_is_transcribed_by_its_address():
 
 
 @pytest.mark.parametrize("value", ["calls/a.mp3", "", None, b"RIFF", "UklGRg=="])
-def test_audio_that_is_not_at_an_address_is_a_problem_of_its_row(value):
-    """A batch takes no files."""
+def test_audio_that_cannot_be_sent_is_a_problem_of_its_row(value):
+    """A file that is not there, and what names none."""
     with pytest.raises(RowProblem, match="row 4, link: "):
         requests(presets.transcription("link"), number=4, link=value)
 

@@ -149,7 +149,7 @@ def test_a_batch_that_still_runs_is_adopted_and_can_be_watched(batchkit, open_em
         (("batch_1", "--outputs", "a.jsonl"), "give either the ids of batches or files of answers"),
         (("--list", "batch_1"), "--list adopts nothing"),
         (("batch_1", "--since", "7d"), "belong to --list"),
-        (("--list", "--since", "soon"), "'soon' is no age"),
+        (("--list", "--since", "soon"), "'soon' is no span of time"),
         (("--list", "--metadata", "suite"), "'suite' is not KEY=VALUE"),
         (("--outputs", "a.jsonl"), "there is no such file"),
         (("batch_1",), "batch batch_1"),

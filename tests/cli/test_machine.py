@@ -29,6 +29,7 @@ WORKLOAD = {
     "source": "nightly.jsonl",
     "adopted_at": None,
     "holds": False,
+    "deadline": None,
     "window": "24h",
     "max_window": "7d",
     "shard_lines": 1_000,
@@ -84,6 +85,17 @@ WORKLOAD = {
     "stopped_reason": None,
     "lane": "batch",
     "in_doubt": {"requests": 0, "tokens": 0, "cost_usd": 0.0},
+    "cost": {
+        "estimated_usd": None,
+        "spent_usd": None,
+        "in_flight_usd": None,
+        "to_come_usd": None,
+        "spent_tokens": 1_242_221,
+        "in_flight_tokens": None,
+        "max_cost_usd": None,
+        "max_total_tokens": None,
+        "stopped_by_budget": False,
+    },
     "expired_attempts": 42,
     "expired_rides": 42,
     "failures": [
@@ -180,6 +192,8 @@ def test_a_plan_is_stable():
         "shard_lines": 1_000,
         "window": "24h",
         "lane": "batch",
+        "max_cost_usd": None,
+        "max_total_tokens": None,
         "shards": [{"endpoint": "/v1/x", "lines": 1, "bytes": 200}],
         "endpoints": {"/v1/x": 1},
         "models": {"m": 1},
@@ -190,6 +204,7 @@ def test_a_plan_is_stable():
         "reused": 0,
         "repeated": 0,
         "estimate": None,
+        "deadline": None,
     }
 
 

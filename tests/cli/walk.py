@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from batchkit.emulator import Emulator
 
 #: Verbs that run as a Prefect flow by default.
-_IN_FLOWS = {"annotate", "cancel", "eval", "moderate", "resubmit", "run", "submit", "transcribe", "watch"}
+_IN_FLOWS = {"annotate", "cancel", "eval", "moderate", "resubmit", "run", "speak", "submit", "transcribe", "watch"}
 #: Words of commands that need more than an emulator and a database.
 _ELSEWHERE = ({"serve"}, {"view"}, {"eval", "--deploy"}, {"demo"})
 

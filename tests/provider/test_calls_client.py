@@ -308,7 +308,7 @@ def test_a_file_is_sent_as_a_form_and_read_again_for_each_call(server, open_clie
     path.write_bytes(bytes(range(256)) * 4_000)
     server.otherwise = as_json({"text": "hello"})
     client = open_client()
-    body = FileBody(source=path, fields={"model": "whisper"}, filename='a".wav')
+    body = FileBody(source=path, fields=[("model", "whisper")], filename='a".wav')
     for _ in range(2):
         assert client.call("/v1/audio/transcriptions", body).is_success
     for seen in server.seen:
@@ -323,7 +323,7 @@ def test_a_file_that_cannot_be_read_is_said_as_it_is(server, open_client, tmp_pa
     """The error is the file's own; no complete request was sent."""
     server.otherwise = as_json({})
     with pytest.raises(FileNotFoundError):
-        open_client().call(CHAT, FileBody(source=tmp_path / "none", fields={}, filename="a"))
+        open_client().call(CHAT, FileBody(source=tmp_path / "none", fields=[], filename="a"))
     assert server.seen == []
 
 
@@ -451,7 +451,7 @@ def test_no_error_shows_the_key(open_client, tmp_path, server):
     server.otherwise = answer(b"RIFF", content_type="audio/wav")
     client = open_client()
     for call in (
-        lambda: client.call(CHAT, FileBody(source=tmp_path / "none", fields={}, filename="a")),
+        lambda: client.call(CHAT, FileBody(source=tmp_path / "none", fields=[], filename="a")),
         lambda: client.call_to_file(CHAT, b"{}", tmp_path / "none" / "a.wav"),
     ):
         with pytest.raises((OSError, SpoolError)) as caught:

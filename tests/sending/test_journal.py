@@ -118,7 +118,7 @@ def test_odd_names_and_bodies_come_back(journal):
 )
 def test_lines_mean_what_they_say(line, kind):
     """Each line that the lane writes has the outcome that it was written for."""
-    codes = LineCodes(doubtful={IN_DOUBT_CODE: OutcomeKind.IN_DOUBT, NO_ANSWER_CODE: OutcomeKind.NO_ANSWER})
+    codes = LineCodes(own={IN_DOUBT_CODE: OutcomeKind.IN_DOUBT, NO_ANSWER_CODE: OutcomeKind.NO_ANSWER})
     found = jsonl.read_output_line(jsonl.loads(line))
     assert found is not None
     assert classify(found, codes).kind is kind

@@ -255,7 +255,7 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     "audio without url": (audio(url=GONE), ["body.url is missing"]),
     "audio with an empty url": (audio(url=""), ["body.url is an empty string"]),
     "audio with a list as url": (audio(url=["https://example.org/a.wav"]), ["body.url is a list"]),
-    "audio file": (audio(file="a.wav"), ["body.file is not supported"]),
+    "audio file": (audio(file="a.wav"), ["body.file is a file of this machine", "--lane sync"]),
     "srt": (audio(response_format="srt"), ["'srt'", "verbose_json"]),
     "object as audio format": (audio(response_format={"type": "json"}), ["body.response_format is an object"]),
     "audio temperature": (audio(temperature=1.1), ["body.temperature is 1.1", "0 to 1"]),
@@ -522,5 +522,5 @@ class TestEstimate:
 
     def test_audio(self):
         """Audio has no token estimate: it is billed by length."""
-        assert estimate_tokens(audio()) == (0, 0)
-        assert estimate_tokens(None) == (0, 0)
+        assert estimate_tokens(audio()) == (0, 0, 0)
+        assert estimate_tokens(None) == (0, 0, 0)

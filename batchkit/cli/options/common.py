@@ -31,6 +31,7 @@ _PASSWORD_OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 LOCATIONS = "Locations and account"
 BATCHES = "Batches and retries"
 LANES = "Lane: batches or single calls"
+BUDGET = "Budget"
 WAITING = "Waiting"
 NOTIFYING = "Notifications"
 
@@ -252,6 +253,37 @@ Tier = Annotated[
         show_default=False,
     ),
 ]
+Deadline = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="TIME",
+        help="Finish by 2026-12-01T08:00+01:00 (without a zone: local time). Requests travel in batches as long as there is time, and"
+        " what is then missing one by one; implies --lane auto. One that the limits cannot keep is refused.",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        "--within",
+        metavar="SPAN",
+        help="The same, so long from the first command on: 90m, 6h, 2d.",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+Late = Annotated[
+    str | None,
+    typer.Option(
+        "--late",
+        metavar="finish|stop",
+        help="After the deadline: finish continues, stop sends nothing more and ends with exit code 4 (default finish).",
+        rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
 OnDoubt = Annotated[
     str | None,
     typer.Option(
@@ -280,6 +312,27 @@ Tpm = Annotated[
         metavar="N",
         help="At most N tokens a minute for each model, in single calls (default what the provider's answers say).",
         rich_help_panel=LANES,
+        show_default=False,
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        metavar="USD",
+        help="Send nothing more when what is spent and in flight reaches this price; exit code 6, and a higher value resumes"
+        " (BATCHKIT_MAX_COST; default no limit).",
+        rich_help_panel=BUDGET,
+        show_default=False,
+    ),
+]
+MaxTotalTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-total-tokens",
+        metavar="N",
+        help="The same for the tokens of prompts and answers together (BATCHKIT_MAX_TOTAL_TOKENS; default no limit).",
+        rich_help_panel=BUDGET,
         show_default=False,
     ),
 ]

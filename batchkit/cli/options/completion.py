@@ -48,6 +48,11 @@ def speech_models(incomplete: str) -> list[str]:
     return _matching(_speech_models, incomplete)
 
 
+def speaking_models(incomplete: str) -> list[str]:
+    """List the known models that speak."""
+    return _matching(_speaking_models, incomplete)
+
+
 def guard_models(incomplete: str) -> list[str]:
     """List the known models that moderate."""
     return _matching(_guard_models, incomplete)
@@ -103,6 +108,10 @@ def _chat_models() -> list[str]:
 
 def _speech_models() -> list[str]:
     return list(_models().transcription)
+
+
+def _speaking_models() -> list[str]:
+    return list(_models().speech)
 
 
 def _guard_models() -> list[str]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from batchkit.cli.options import common, tables
+from batchkit.cli.options import common, tables, times
 from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +24,42 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CutFlags:
-    """The size of a workload's batches, its retries, and which requests are not sent because their answer is known."""
+class BudgetFlags:
+    """What a workload may cost."""
+
+    max_cost: common.MaxCost = None
+    max_total_tokens: common.MaxTotalTokens = None
+
+    def options(self) -> SplitOptions:
+        """Return them as the options of a split."""
+        from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - --help need not wait for it
+
+        return SplitOptions(max_cost=self.max_cost, max_total_tokens=self.max_total_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineFlags:
+    """By when a workload is to be finished, and what happens if it is not."""
+
+    deadline: common.Deadline = None
+    within: common.Within = None
+    late: common.Late = None
+
+    def deadline_options(self) -> SplitOptions:
+        """Return them as options. Raises ``UsageError``."""
+        from batchkit.models import OnLate  # noqa: PLC0415 - --help need not wait for it
+        from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
+
+        return SplitOptions(
+            deadline=times.moment_of(self.deadline, "--deadline"),
+            within_seconds=times.span_of(self.within, "--within"),
+            late=_chosen("--late", self.late, OnLate),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutFlags(DeadlineFlags):
+    """The size of a workload's batches, its retries, its budget, and which requests are not sent because their answer is known."""
 
     window: common.Window = None
     max_window: common.MaxWindow = None
@@ -39,6 +73,8 @@ class CutFlags:
     on_doubt: common.OnDoubt = None
     rpm: common.Rpm = None
     tpm: common.Tpm = None
+    max_cost: common.MaxCost = None
+    max_total_tokens: common.MaxTotalTokens = None
     reuse: common.Reuse = None
     reuse_urls: common.ReuseUrls = False
 
@@ -50,13 +86,13 @@ class CutFlags:
     def options(self) -> SplitOptions:
         """Return them as the options of a split. Raises ``UsageError`` for flags that contradict each other."""
         from batchkit.models import LaneChoice, OnDoubt, ReuseMode  # noqa: PLC0415 - --help need not wait for it
-        from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
 
         if self.reuse_urls and self.reuse is False:
             raise UsageError("--no-reuse and --reuse-urls contradict each other", hint="leave out one of them")
         mode = None if self.reuse is None else ReuseMode.ON if self.reuse else ReuseMode.OFF
         limits = {name: value for name, value in self.limits.items() if name not in _ONLY_SETTINGS}
-        return SplitOptions(
+        return replace(
+            self.deadline_options(),
             **limits | {"lane": _chosen("--lane", self.lane, LaneChoice)},
             reuse=ReuseMode.URLS if self.reuse_urls else mode,
             tiers=self.tier,
@@ -65,7 +101,7 @@ class CutFlags:
 
 
 #: The flags of ``CutFlags`` that are no settings, and those that are nothing else.
-_ONLY_OPTIONS = frozenset({"reuse", "reuse_urls", "tier", "on_doubt"})
+_ONLY_OPTIONS = frozenset({"reuse", "reuse_urls", "tier", "on_doubt", "deadline", "within", "late"})
 _ONLY_SETTINGS = frozenset({"rpm", "tpm"})
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 #: What belongs to the run and not to its requests.
 _OF_THE_RUN = frozenset(
-    {"query", "separator", "name", "output", "raw_csv", "review", "only", "reviewed", "gold", "weights"}
+    {
+        *("query", "separator", "name", "output", "raw_csv", "review", "only", "reviewed", "gold", "weights"),
+        *("max_cost", "max_total_tokens"),
+    }
 )
 #: What the question makes the examples of its recipe from.
 _OF_EXAMPLES = frozenset({"examples", "examples_count", "examples_seed", "examples_nearest"})

@@ -82,7 +82,7 @@ def estimate_of(report: AdoptionReport) -> Estimate | None:
     if find_spec("genai_prices") is None:
         return None
     from batchkit.annotation.estimate import estimate  # noqa: PLC0415 - an extra
-    from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - as above
+    from batchkit.provider.pricing import pricing_of  # noqa: PLC0415 - as above
 
     return estimate(dict(report.rest), pricing_of(report.progress.workload.provider, report.progress.workload.lane))
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil = DriveUntil.FINISHED) -> int:
     """Print the result of a command that drove a workload; return the exit code."""
     progress = report.progress
+    if until is DriveUntil.SUBMITTED and progress.is_held_by_budget:
+        lines = outcome.unfinished(progress, terminal.where, again=terminal.again)
+        return print_outcome(report, terminal, lines, code=exits.STOPPED_BY_BUDGET)
     if until is DriveUntil.SUBMITTED and not progress.is_finished and outcome.is_submitted(progress):
         return print_outcome(report, terminal, outcome.submitted(progress, terminal.where), code=exits.SUCCEEDED)
     if progress.is_finished:
@@ -90,4 +93,8 @@ def _worst(ended: Sequence[int], errors: Sequence[Exception]) -> int:
         return 1
     if ended and exits.USAGE in codes:
         codes = [exits.NOT_FINISHED]
-    return max([*ended, *codes], default=exits.SUCCEEDED)
+    every = [*ended, *codes]
+    # What the same command resumes comes before what it cannot.
+    if exits.NOT_FINISHED in every:
+        every = [code for code in every if code != exits.STOPPED_BY_BUDGET]
+    return max(every, default=exits.SUCCEEDED)

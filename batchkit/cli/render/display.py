@@ -17,9 +17,10 @@ from batchkit.cli.render.bar import Shares, StateBar, StateLegend
 from batchkit.cli.render.machine import NO_RUNS
 from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
-from batchkit.engine import situation
+from batchkit.engine import deadline_words, situation
 from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import BatchStatus, Lane, ShardState
+from batchkit.reports.costs import cost_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,13 +45,15 @@ _STATE_STYLES = {
     WorkloadState.INTERRUPTED: "red",
     WorkloadState.RUNNING: "cyan",
     WorkloadState.CANCELLING: "magenta",
+    WorkloadState.STOPPED_BY_BUDGET: "yellow",
     WorkloadState.FINISHED: "bold",
 }
 
 
-_NOT_SPLIT = {
+_IDLE = {
     WorkloadState.SPLITTING: "cutting the input into shards",
     WorkloadState.INTERRUPTED: "its split was interrupted",
+    WorkloadState.STOPPED_BY_BUDGET: "stopped by the budget",
 }
 _VERDICT_STYLES = {"regressed": "bold red", "unscored": "bold red", "incomparable": "yellow"}
 _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
@@ -193,8 +196,8 @@ def activity(progress: Progress, moment: Moment) -> str:
     unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
     if progress.is_finished:
         return "all done"
-    if progress.state in _NOT_SPLIT:
-        return _NOT_SPLIT[progress.state]
+    if progress.state in _IDLE:
+        return _IDLE[progress.state]
     if moment.waiting_until is not None and moment.waiting_until > moment.now:
         return f"next check in {formatting.duration(moment.waiting_until - moment.now + 1)}"
     if shards.get(ShardState.ENDED):
@@ -251,11 +254,13 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
     if progress.workload.unsent_requests:
         rows.append(("reuse", Text(situation.unsent_text(progress))))
     waits = situation.waits(progress, moment.trouble)
-    labels = {"outage": "outage", "": "waiting for", "vanishing": "vanishing"}
+    labels = {"outage": "outage", "": "waiting for", "vanishing": "vanishing", "budget": "budget"}
     for wait in waits:
         kind = wait.kind.value if wait.is_warning else ""
-        style = "bold red" if wait.is_warning else ""
+        style = "" if not wait.is_warning else "yellow" if kind == "budget" else "bold red"
         rows.append((labels.pop(kind, ""), Text(wait.line(moment.now), style=style)))
+    if progress.deadline is not None:
+        rows.append(("deadline", Text(deadline_words.standing_text(progress.deadline, moment.now))))
     if progress.expired_attempts:
         rows.append(("expired", Text(situation.expired_text(progress))))
     if progress.doubts:
@@ -268,6 +273,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
             f"{formatting.short_count(usage.prompt_tokens)} in, {formatting.short_count(usage.completion_tokens)} out"
         )
         rows.append(("tokens", Text(tokens)))
+    if cost := cost_text(progress):
+        rows.append(("cost", Text(cost)))
     return rows
 
 
@@ -280,8 +287,10 @@ def _shares(progress: Progress) -> Shares:
     )
 
 
-def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> RenderableType:
-    """Return a description of how an input would be cut, for ``--dry-run``; ``estimate`` is its cost."""
+def plan_view(
+    name: str, plan: SplitPlan, estimate: Estimate | None = None, deadline: Sequence[str] = ()
+) -> RenderableType:
+    """Return a description of how an input would be cut, for ``--dry-run``; ``estimate`` is its cost, ``deadline`` what its deadline means."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -293,6 +302,8 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
         grid.add_row("reuse", situation.reuse_text(plan.requests, plan.reused, plan.repeated))
     window = f", window {plan.window}" if plan.lane is Lane.BATCH else ""
     grid.add_row("lane", "batches" if plan.lane is Lane.BATCH else "single calls, at the ordinary price")
+    for line in deadline:
+        grid.add_row("deadline", line)
     grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}{window}")
     for endpoint, count in sorted(plan.endpoints.items()):
         own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]

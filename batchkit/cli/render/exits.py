@@ -14,5 +14,7 @@ SOME_FAILED: Final = 3
 NOT_FINISHED: Final = 4
 #: An evaluation finished, and an alarm of its suite went off.
 REGRESSED: Final = 5
+#: Stopped by the budget: the same command stops again, and one with a larger budget resumes.
+STOPPED_BY_BUDGET: Final = 6
 #: Ctrl-C.
 INTERRUPTED: Final = 130

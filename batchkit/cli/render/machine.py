@@ -12,9 +12,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.cli.render.priced import doubts_usd, estimate_for_machines
+from batchkit.cli.render.priced import estimate_for_machines
 from batchkit.engine import situation
-from batchkit.models import ShardState
+from batchkit.engine.progress import WorkloadState
+from batchkit.models import OnLate, ShardState
+from batchkit.reports.costs import costs_of, doubts_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.estimate import Estimate
     from batchkit.doctor import Finding
+    from batchkit.engine.deadline import DeadlinePlan, Standing
     from batchkit.engine.progress import Progress
     from batchkit.engine.situation import Waiting
-    from batchkit.models import Batch
+    from batchkit.models import Batch, Workload
     from batchkit.steps.split_plan import SplitPlan
     from batchkit.store.evaluations import RunOf
     from batchkit.store.runners import RunnerRow
@@ -74,8 +77,10 @@ def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Seq
     }
 
 
-def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[str, Any]:
-    """Return the JSON of ``--dry-run``; sizes are in bytes, tokens are estimates.
+def plan(
+    name: str, plan: SplitPlan, estimate: Estimate | None = None, deadline: DeadlinePlan | None = None
+) -> dict[str, Any]:
+    """Return the JSON of ``--dry-run``; sizes are in bytes, tokens are estimates. Times are Unix seconds, null when unknown.
 
     Of the ``requests``, the ``reused`` and the ``repeated`` ones would not be sent; the other figures are without them.
     """
@@ -87,6 +92,8 @@ def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[s
         "shard_lines": plan.shard_lines,
         "window": plan.window,
         "lane": plan.lane.value,
+        "max_cost_usd": plan.budget.max_cost_usd,
+        "max_total_tokens": plan.budget.max_total_tokens,
         "shards": [{"endpoint": endpoint, "lines": lines, "bytes": size} for endpoint, lines, size in plan.shards],
         "endpoints": plan.endpoints,
         "models": plan.models,
@@ -97,6 +104,19 @@ def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[s
         "reused": plan.reused,
         "repeated": plan.repeated,
         "estimate": None if estimate is None else estimate_for_machines(estimate),
+        "deadline": None if deadline is None else _planned_deadline(deadline),
+    }
+
+
+def _planned_deadline(found: DeadlinePlan) -> dict[str, Any]:
+    """Return what a deadline means: ``drainable`` requests can be answered by single calls in the time, all if they start by ``start_by``."""
+    return {
+        "at": found.terms.at,
+        "cutoff_at": found.cutoff,
+        "window_is_in_time": found.is_in_time,
+        "requests_per_second": found.terms.rate,
+        "drainable": found.drainable,
+        "start_by": found.start_by,
     }
 
 
@@ -127,6 +147,8 @@ def workload(progress: Progress) -> dict[str, Any]:
     earliest if ``is_not_before``; null if unknown or finished. ``runners`` are the processes that work on it; without one,
     ``stopped_at`` and ``stopped_reason`` are those of the last command. ``lane`` is what the user chose. ``in_doubt`` are single calls
     that may have been paid for twice: tokens and cost are estimates, the cost null where the model or its price is not known.
+    ``cost`` has what is spent, in flight and to come, and the budget; with one, its figures include the workloads that share it. A
+    figure is null where a price is not known, or ``to_come_usd`` before the first answer; ``estimated_usd`` is the sum of the three.
     """
     own = progress.workload
     counts = progress.counts
@@ -147,6 +169,7 @@ def workload(progress: Progress) -> dict[str, Any]:
         "reuse": own.reuse or "off",
         "reused": own.reused_requests,
         "repeated": own.repeated_requests,
+        "deadline": None if progress.deadline is None else _deadline(progress.deadline, own),
         "window": own.window,
         "max_window": own.max_window,
         "shard_lines": own.shard_lines,
@@ -181,6 +204,7 @@ def workload(progress: Progress) -> dict[str, Any]:
             "tokens": progress.doubt_tokens,
             "cost_usd": doubts_usd(progress),
         },
+        "cost": _cost(progress),
         "expired_attempts": progress.expired_attempts,
         "expired_rides": progress.expired_attempts,  # the name until 0.1, kept for one version
         "failures": [
@@ -193,6 +217,37 @@ def workload(progress: Progress) -> dict[str, Any]:
             "total_tokens": progress.usage.total_tokens,
         },
         "attention": [_batch(batch) for batch in progress.attention],
+    }
+
+
+def _cost(progress: Progress) -> dict[str, Any]:
+    costs, budget = costs_of(progress), progress.budget
+    return {
+        "estimated_usd": costs.estimated_usd,
+        "spent_usd": costs.spent_usd,
+        "in_flight_usd": costs.in_flight_usd,
+        "to_come_usd": costs.to_come_usd,
+        "spent_tokens": round(progress.usage.total_tokens if budget is None else budget.ledger.spent.tokens),
+        "in_flight_tokens": None if budget is None else round(budget.ledger.expected.tokens),
+        "max_cost_usd": None if budget is None else budget.budget.max_cost_usd,
+        "max_total_tokens": None if budget is None else budget.budget.max_total_tokens,
+        "stopped_by_budget": progress.state is WorkloadState.STOPPED_BY_BUDGET,
+    }
+
+
+def _deadline(found: Standing, own: Workload) -> dict[str, Any]:
+    """Return where a workload stands before its deadline; ``outlook`` is on_time, at_risk, unknown, met or missed."""
+    return {
+        "at": found.at,
+        "late": OnLate.STOP.value if own.stops_late else OnLate.FINISH.value,
+        "outlook": found.outlook.value,
+        "missing": found.missing,
+        "cutoff_at": found.cutoff,
+        "drain_since": own.drain_since,
+        "expected_at": found.expected_at,
+        "ended_at": found.ended_at,
+        "answers_in_time": {lane.value: count for lane, count in found.in_time.items()},
+        "answers_late": {lane.value: count for lane, count in found.late.items()},
     }
 
 

@@ -9,9 +9,10 @@ from rich.text import Text
 from batchkit import formatting
 from batchkit.api.remembered import TABLE_PREFIX, remembered
 from batchkit.cli.render import display, exits
-from batchkit.engine import situation
-from batchkit.engine.progress import Reopenable
+from batchkit.engine import deadline_words, situation
+from batchkit.engine.progress import Reopenable, WorkloadState
 from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardState
+from batchkit.reports.costs import cost_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +28,8 @@ _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 
 def exit_code(progress: Progress) -> int:
     """Return the exit code for the state of a workload."""
+    if progress.state is WorkloadState.STOPPED_BY_BUDGET:
+        return exits.STOPPED_BY_BUDGET
     if not progress.is_finished:
         return exits.NOT_FINISHED
     return exits.SUCCEEDED if progress.all_succeeded else exits.SOME_FAILED
@@ -42,6 +45,8 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
     if progress.failures:
         yield display.failures_text(progress.failures)
     yield from _facts(progress)
+    if deadline := deadline_words.summary_text(progress):
+        yield Text(deadline)
     if output is not None:
         yield next_step("results", str(output))
     elif progress.is_finished:
@@ -130,6 +135,8 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     yield Text(f"{situation.answered_line(progress)}; {', '.join(situation.rest_parts(progress))}".rstrip("; "))
     for wait in situation.waits(progress):
         yield Text(wait.sentence(progress.read_at))
+    if deadline := deadline_words.summary_text(progress):
+        yield Text(deadline)
     if batches:
         yield Text("the batches keep running at the provider")
     yield next_step("resume", again)
@@ -246,6 +253,8 @@ def _facts(progress: Progress) -> Iterator[Text]:
     facts = []
     if usage.total_tokens:
         facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
+    if cost := cost_text(progress):
+        facts.append(cost)
     if progress.expired_attempts:
         facts.append(situation.expired_text(progress))
     if progress.doubts:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batchkit.annotation.estimate import Estimate, ModelEstimate
-    from batchkit.engine.progress import Progress
     from batchkit.steps.split_plan import SplitPlan
 
 _SMALLEST_DOLLARS = 0.0001
@@ -22,27 +21,9 @@ def estimate_of(plan: SplitPlan, provider: str) -> Estimate | None:
     if find_spec("genai_prices") is None:
         return None
     from batchkit.annotation.estimate import estimate  # noqa: PLC0415 - an extra
-    from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - as above
+    from batchkit.provider.pricing import pricing_of  # noqa: PLC0415 - as above
 
     return estimate(plan.shares, pricing_of(provider, plan.lane))
-
-
-def doubts_usd(progress: Progress) -> float | None:
-    """Return about what the calls in doubt cost, by the mean of the answers; None where the model or its price is not known."""
-    workload = progress.workload
-    if not progress.doubts:
-        return 0.0
-    if workload.recipe is None or not progress.counts.succeeded or find_spec("genai_prices") is None:
-        return None
-    from batchkit.annotation.pricing import pricing_of  # noqa: PLC0415 - an extra
-    from batchkit.annotation.recipe import load_recipe  # noqa: PLC0415 - as above
-
-    models = load_recipe(workload.recipe).models
-    if len(models) != 1:
-        return None
-    usage, share = progress.usage, progress.doubts / progress.counts.succeeded
-    pricing = pricing_of(workload.provider, workload.lane)
-    return pricing.price(models[0], round(usage.prompt_tokens * share), round(usage.completion_tokens * share))
 
 
 def estimate_lines(estimate: Estimate) -> Iterator[str]:

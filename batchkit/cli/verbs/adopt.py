@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import common
+from batchkit.cli.options import common, times
 from batchkit.cli.render import console
 from batchkit.errors import UsageError
-
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 BatchIds = Annotated[
     list[str] | None,
@@ -172,7 +168,7 @@ def _list(where: common.Where, *, since: str | None, metadata: list[str], only_e
     from batchkit.cli.render import adopted  # noqa: PLC0415 - as above
 
     pairs = dict(map(_pair, metadata))
-    age = None if since is None else _seconds(since)
+    age = times.span_of(since, "--since")
     settings = where.settings()
     found = listed_batches(settings, since_seconds=age, metadata=pairs, only_expired=only_expired)
     if json:
@@ -192,10 +188,3 @@ def _pair(word: str) -> tuple[str, str]:
     if not key or not sign:
         raise UsageError(f"--metadata {word!r} is not KEY=VALUE")
     return key, value
-
-
-def _seconds(word: str) -> float:
-    found = _AGE.fullmatch(word.strip().lower())
-    if found is None:
-        raise UsageError(f"--since {word!r} is no age", hint="write a number with its unit: 36h, 7d, 2w")
-    return float(found[1]) * _SECONDS[found[2]]

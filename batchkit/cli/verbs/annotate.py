@@ -62,7 +62,7 @@ def annotate(
     refused.
 
     Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
-    4 not finished, and the same command resumes; 130 interrupted.
+    4 not finished, and the same command resumes; 6 stopped by the budget; 130 interrupted.
 
     For example:
 
@@ -118,6 +118,8 @@ def annotate(
         reviewed=reviewed,
         gold=tuple(gold or ()),
         weights=weights and weights.value,
+        max_cost=cut.max_cost,
+        max_total_tokens=cut.max_total_tokens,
     )
     if not asked.everything.get("messages"):
         asked.require("prompt", "--prompt")

@@ -149,7 +149,7 @@ def evaluate(
     and batch; each metric is shown with its confidence interval. Stop it at any time: the same command resumes the unfinished run, and
     starts the next run after that. If a metric falls by more than an alarm of the suite allows, and not by chance, the exit code is 5.
 
-    Exit codes: 0 all is well; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed, too few answers were scored, or too few rows could be compared; 4 not finished, and the same command resumes; 5 an alarm went off; 130 interrupted.
+    Exit codes: 0 all is well; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed, too few answers were scored, or too few rows could be compared; 4 not finished, and the same command resumes; 5 an alarm went off; 6 stopped by the budget; 130 interrupted.
 
     For example:
 

@@ -9,7 +9,7 @@ import typer
 
 from batchkit import formatting
 from batchkit.cli.options import common
-from batchkit.cli.options.flags import DriveFlags, spread
+from batchkit.cli.options.flags import BudgetFlags, DeadlineFlags, DriveFlags, spread
 from batchkit.cli.render import console, exits
 from batchkit.errors import UsageError
 
@@ -78,6 +78,8 @@ def resubmit(
             "--no-wait", metavar="", help="Only make them pending again; `batchkit watch` or `serve` sends them."
         ),
     ] = False,
+    by: DeadlineFlags,
+    budget: BudgetFlags,
     flags: DriveFlags,
 ) -> None:
     """Send requests again that have no answer: those that were cancelled, expired or went missing, with --failed also refused ones.
@@ -103,7 +105,8 @@ def resubmit(
     settings = flags.settings()
     terminal = terminal_of(flags)
     with call(terminal, settings, flags) as mode:
-        count, progress, unsendable = reopen_workload(name, settings, mode, failed=failed)
+        options = by.deadline_options().with_budget(budget.max_cost, budget.max_total_tokens)
+        count, progress, unsendable = reopen_workload(name, settings, mode, failed=failed, options=options)
         if not flags.json:
             for line in outcome.reopened(count, progress, unsendable=unsendable):
                 console.say(terminal.err, line)

@@ -129,6 +129,8 @@ def moderate(
         prompt_column=prompt_column,
         only=only,
         tries=tries,
+        max_cost=cut.max_cost,
+        max_total_tokens=cut.max_total_tokens,
     )
     arguments = asked.of_requests
     _check_source(table, arguments.get("text"), workload, asked.rows)

@@ -67,7 +67,7 @@ def run(
     writes the same file. A different input under a used name is refused.
 
     Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
-    4 not finished, and the same command resumes; 130 interrupted.
+    4 not finished, and the same command resumes; 6 stopped by the budget; 130 interrupted.
 
     For example:
 
@@ -98,7 +98,7 @@ def submit(
     file lies in BATCHKIT_SHARED_FOLDER); the same command with another --output changes it.
 
     Exit codes: 0 every shard has its batch; 2 bad usage or input, nothing was sent; 4 some shards could not be submitted
-    yet, and the same command resumes; 130 interrupted.
+    yet, and the same command resumes; 6 stopped by the budget; 130 interrupted.
 
     For example:
 
@@ -122,6 +122,7 @@ def _run(
 ) -> int:
     with console.busy(console.stderr(), "loading"):
         from batchkit.api import running  # noqa: PLC0415 - --help need not wait for the database and the provider
+        from batchkit.api.deadlines import deadline_lines  # noqa: PLC0415 - as above
         from batchkit.api.modes import RunMode  # noqa: PLC0415 - as above
         from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
         from batchkit.cli.options import inputs  # noqa: PLC0415 - as above
@@ -132,7 +133,7 @@ def _run(
     terminal = terminal_of(flags, is_piped=inputs.STDIN in sources)
     if dry_run:
         with inputs.opened(sources, folder=None) as paths:
-            planned, plan = running.plan_input(
+            planned, plan, promise = running.plan_input(
                 paths,
                 name=inputs.workload_name(name, sources, paths),
                 output=output,
@@ -142,10 +143,11 @@ def _run(
                 mode=RunMode(observer=terminal),
             )
         estimate = priced.estimate_of(plan, settings.provider)
+        deadline = [] if promise is None else [*deadline_lines(settings, plan.shares, promise)]
         if flags.json:
-            console.write_json(machine.plan(planned, plan, estimate))
+            console.write_json(machine.plan(planned, plan, estimate, promise))
         else:
-            console.show(console.stdout(), display.plan_view(planned, plan, estimate))
+            console.show(console.stdout(), display.plan_view(planned, plan, estimate, deadline))
         return exits.SUCCEEDED
     until = DriveUntil.SUBMITTED if is_submit_only else DriveUntil.FINISHED
     with call(terminal, settings, flags, until) as mode, inputs.opened(sources, folder=settings.home) as paths:

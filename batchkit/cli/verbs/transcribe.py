@@ -17,8 +17,8 @@ AudioColumn = Annotated[
     typer.Option(
         "--audio",
         metavar="COLUMN",
-        help="The column with the addresses of the audio: http(s)://, or data: with the audio itself. Required"
-        " here or in the recipe.",
+        help="The column with the audio: addresses (http(s)://, or data: with the audio itself), or paths of files from the"
+        " table's folder on, which are sent one by one. Required here or in the recipe.",
         rich_help_panel=AUDIO,
         show_default=False,
     ),
@@ -68,6 +68,16 @@ Timestamps = Annotated[
         show_default=False,
     ),
 ]
+AllowPaths = Annotated[
+    bool,
+    typer.Option(
+        "--allow-paths",
+        metavar="",
+        help="Read files also outside of the table's folder (../, absolute paths, links that lead out): only for a table that you"
+        " trust, because the files are sent to the provider.",
+        rich_help_panel=AUDIO,
+    ),
+]
 Temperature = Annotated[
     float | None,
     typer.Option("--temperature", metavar="X", help="0 to 1; 0 is best.", rich_help_panel=AUDIO, show_default=False),
@@ -85,22 +95,25 @@ def transcribe(
     prompt: Prompt = None,
     timestamps: Timestamps = None,
     temperature: Temperature = None,
+    allow_paths: AllowPaths = False,
     tries: answers.Tries = None,
     rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Transcribe or translate the audio that each row of TABLE links to, and write the table with the text as a new column.
+    """Transcribe or translate the audio that each row of TABLE names, and write the table with the text as a new column.
 
     The output has the text, its language and duration, and the segments with their quality figures (avg_logprob, no_speech_prob,
-    compression_ratio), summarised in a quality column. The Batch API takes no files: the provider fetches the audio from its
-    URL.
+    compression_ratio), summarised in a quality column. The provider fetches audio from its URL. Files of this machine are sent one by one, as
+    with --lane sync: up to 25 MB on a free plan, 100 MB on others. A format that the provider does not take is refused with the
+    command that converts it.
 
     The same command resumes; the exit codes are those of `annotate`.
 
     For example:
 
         batchkit transcribe calls.csv --audio url --language en -o calls.parquet
+        batchkit transcribe calls.csv --audio file
         batchkit transcribe calls.csv --audio url --translate
         batchkit transcribe calls.csv --audio url --prompt "A call by {{ name }}"
         batchkit transcribe talks.parquet --audio link --timestamps segment,word
@@ -120,7 +133,10 @@ def transcribe(
         prompt=None if prompt is None else parsing.text_of(prompt, "--prompt"),
         timestamps=parsing.listed(timestamps),
         temperature=temperature,
+        allow_paths=allow_paths or None,
         tries=tries,
+        max_cost=cut.max_cost,
+        max_total_tokens=cut.max_total_tokens,
     )
     asked.require("audio", "--audio")
     arguments = asked.of_requests

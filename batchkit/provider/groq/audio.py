@@ -12,7 +12,7 @@ from batchkit.provider.groq.models import (
     AUDIO_TEMPERATURE,
     GRANULARITIES,
     GRANULARITIES_FORMAT,
-    SPEECH,
+    SPEECH_TO_TEXT,
     TRANSLATION_LANGUAGE,
 )
 
@@ -26,20 +26,20 @@ def check(body: dict[str, Any], endpoint: str, findings: PreflightFindings) -> N
     _check_language(body, endpoint, findings)
     _check_format(body, findings)
     _check_prompt(body, findings)
-    check_range(body, "temperature", AUDIO_TEMPERATURE, SPEECH, findings)
+    check_range(body, "temperature", AUDIO_TEMPERATURE, SPEECH_TO_TEXT, findings)
 
 
 def _check_audio(body: dict[str, Any], findings: PreflightFindings) -> None:
     if body.get("file") is not None:
-        findings.refuse(f"body.file is not supported in a batch; give the audio as body.url ({SPEECH})")
+        return
     if "url" not in body:
         findings.refuse(
-            f"body.url is missing; give the address of the audio, or the audio itself as Base64URL ({SPEECH})"
+            f"body.url is missing; give the address of the audio, or the audio itself as Base64URL ({SPEECH_TO_TEXT})"
         )
         return
     url = body["url"]
     if not isinstance(url, str) or not url:
-        findings.refuse(f"body.url is {describe(url)}; give the address of the audio as a string ({SPEECH})")
+        findings.refuse(f"body.url is {describe(url)}; give the address of the audio as a string ({SPEECH_TO_TEXT})")
         return
     # Only the beginning: the rest may be megabytes of encoded audio.
     scheme, separator, _ = url[:_SCHEME_CHARS].partition("://")
@@ -52,18 +52,20 @@ def _check_language(body: dict[str, Any], endpoint: str, findings: PreflightFind
     if language is None:
         return
     if not isinstance(language, str):
-        findings.refuse(f"body.language is {describe(language)}; give an ISO-639-1 code such as 'en' ({SPEECH})")
+        findings.refuse(
+            f"body.language is {describe(language)}; give an ISO-639-1 code such as 'en' ({SPEECH_TO_TEXT})"
+        )
     elif endpoint == TRANSLATIONS and language != TRANSLATION_LANGUAGE:
         findings.refuse(
             f"body.language is {describe(language)}; translations accept only "
-            f"'{TRANSLATION_LANGUAGE}', or leave it out ({SPEECH})",
+            f"'{TRANSLATION_LANGUAGE}', or leave it out ({SPEECH_TO_TEXT})",
         )
 
 
 def _check_format(body: dict[str, Any], findings: PreflightFindings) -> None:
     wanted = body.get("response_format")
     if wanted is not None and wanted not in AUDIO_FORMATS:
-        findings.refuse(f"body.response_format is {describe(wanted)}; give {one_of(AUDIO_FORMATS)} ({SPEECH})")
+        findings.refuse(f"body.response_format is {describe(wanted)}; give {one_of(AUDIO_FORMATS)} ({SPEECH_TO_TEXT})")
     if body.get("timestamp_granularities[]") is not None:
         findings.warn("body.timestamp_granularities[] is the name in a form; in JSON it is timestamp_granularities")
     granularities = body.get("timestamp_granularities")
@@ -73,12 +75,12 @@ def _check_format(body: dict[str, Any], findings: PreflightFindings) -> None:
         findings.refuse(
             f"body.timestamp_granularities is {describe(granularities)}"
             f"{' with other words' if isinstance(granularities, list) else ''}; "
-            f"give a list of {one_of(GRANULARITIES)} ({SPEECH})",
+            f"give a list of {one_of(GRANULARITIES)} ({SPEECH_TO_TEXT})",
         )
     if wanted != GRANULARITIES_FORMAT:
         findings.refuse(
             f"body.timestamp_granularities needs body.response_format '{GRANULARITIES_FORMAT}'; "
-            f"set it, or leave the granularities out ({SPEECH})",
+            f"set it, or leave the granularities out ({SPEECH_TO_TEXT})",
         )
 
 
@@ -87,7 +89,7 @@ def _check_prompt(body: dict[str, Any], findings: PreflightFindings) -> None:
     if prompt is None:
         return
     if not isinstance(prompt, str):
-        findings.refuse(f"body.prompt is {describe(prompt)}; give a string ({SPEECH})")
+        findings.refuse(f"body.prompt is {describe(prompt)}; give a string ({SPEECH_TO_TEXT})")
     elif len(prompt) > AUDIO_PROMPT_TOKENS * _CHARS_PER_TOKEN:
         # Tokens cannot be counted here, so the length is no reason to refuse.
         findings.warn(f"body.prompt of the audio is probably longer than the {AUDIO_PROMPT_TOKENS} tokens it may have")

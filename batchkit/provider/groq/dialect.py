@@ -5,7 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.preflight.rules import CHAT, TRANSLATIONS, LineRules
+from batchkit.preflight.inputs import check_input
+from batchkit.preflight.rules import CHAT, RESPONSES, SPEECH, TRANSLATIONS, LineRules
 from batchkit.provider.dialect import (
     ApiShape,
     Dialect,
@@ -17,7 +18,7 @@ from batchkit.provider.dialect import (
     Prices,
     Retention,
 )
-from batchkit.provider.groq import audio, chat, models
+from batchkit.provider.groq import audio, chat, models, speech
 from batchkit.provider.rate_limits import LimitPeriod
 from batchkit.sharding import ShardLimits, Windows
 
@@ -30,9 +31,15 @@ BASE_URL: Final = "https://api.groq.com/openai/v1"
 def check_body(
     body: dict[str, Any], endpoint: str, model: str | None, line_bytes: int, findings: PreflightFindings
 ) -> None:
-    """Check the parameters of a chat or of an audio request against the documentation."""
+    """Check the parameters of a request against the documentation."""
     if endpoint == CHAT:
         chat.check(body, model, line_bytes, findings)
+        return
+    if endpoint == SPEECH:
+        speech.check(body, model, findings)
+        return
+    if endpoint == RESPONSES:
+        check_input(body, findings)
         return
     audio.check(body, endpoint, findings)
     if endpoint == TRANSLATIONS and model and model.lower() not in models.MODEL_ENDPOINTS:
@@ -55,6 +62,8 @@ GROQ: Final = Dialect(
         model_endpoints=models.MODEL_ENDPOINTS,
         particular_models=models.PARTICULAR_MODELS,
         reasoning_efforts=models.REASONING_EFFORTS_OF_MODELS,
+        sync_endpoints=models.SYNC_ENDPOINTS,
+        sync_models=models.SYNC_MODELS,
     ),
     # console.groq.com/docs/batch: 50,000 lines, 200 MB (the smaller unit), about 1,000 lines to avoid expiry, 200 ids in a status
     # call, windows from 24 hours to 7 days. Files of 200 MB have been refused.
@@ -96,6 +105,9 @@ GROQ: Final = Dialect(
         chat=models.CHAT_MODELS,
         transcription=models.TRANSCRIPTION_MODELS,
         guard=tuple(sorted(models.GUARD_MODELS)),
+        speech=tuple(models.SPEECH_CHARACTERS),
+        runs_tools=frozenset(models.COMPOUND_MODELS),
+        uploads=models.AUDIO_UPLOADS,
         max_images=models.MAX_IMAGES,
         max_base64_request_bytes=models.MAX_BASE64_REQUEST_BYTES,
     ),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from batchkit.preflight.rules import CHAT, TRANSCRIPTIONS, TRANSLATIONS
+from batchkit.preflight.rules import CHAT, RESPONSES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from batchkit.provider.dialect import AudioUploads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +70,14 @@ MAX_BASE64_REQUEST_BYTES: Final = 4_000_000
 GUARD_MODELS: Final = frozenset({"meta-llama/llama-guard-4-12b"})
 
 # console.groq.com/docs/speech-to-text: parameters of both audio endpoints.
-SPEECH: Final = "console.groq.com/docs/speech-to-text"
+SPEECH_TO_TEXT: Final = "console.groq.com/docs/speech-to-text"
+AUDIO_UPLOADS: Final = AudioUploads(
+    # The first for the free tier, the second for the developer tier.
+    free_bytes=25_000_000,
+    max_bytes=100_000_000,
+    kinds=("flac", "mp3", "mp4", "mpeg", "mpga", "m4a", "ogg", "wav", "webm"),
+    page=SPEECH_TO_TEXT,
+)
 AUDIO_FORMATS: Final = ("json", "verbose_json", "text")
 GRANULARITIES: Final = ("segment", "word")
 GRANULARITIES_FORMAT: Final = "verbose_json"
@@ -79,9 +87,7 @@ AUDIO_PROMPT_TOKENS: Final = 224
 
 # console.groq.com/docs/models, /batch and /speech-to-text: the urls of known models. Models change faster than this
 # table, so a model that is not in it is never refused: GET /models decides (``model_warnings``).
-CHAT_MODELS: Final = (
-    "compound-beta",
-    "compound-beta-mini",
+_BATCHED_CHAT_MODELS: Final = (
     "deepseek-r1-distill-llama-70b",
     "gemma2-9b-it",
     "llama-3.1-8b-instant",
@@ -97,14 +103,38 @@ CHAT_MODELS: Final = (
     "openai/gpt-oss-20b",
     "qwen/qwen3-32b",
 )
+# console.groq.com/docs/compound (read 2026-11): systems that run tools on the server; no page offers them in batches.
+COMPOUND_MODELS: Final = ("compound-beta", "compound-beta-mini", "groq/compound", "groq/compound-mini")
+CHAT_MODELS: Final = (*COMPOUND_MODELS, *_BATCHED_CHAT_MODELS)
+# console.groq.com/docs/text-to-speech and /orpheus (read 2026-11): no batches, the one format, the voices and the characters that an
+# input may have. The voices of the PlayAI models are on the page of 2025-07.
+TEXT_TO_SPEECH: Final = "console.groq.com/docs/text-to-speech"
+SPEECH_FORMATS: Final = ("wav",)
+ORPHEUS_ENGLISH: Final = "canopylabs/orpheus-v1-english"
+SPEECH_VOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    ORPHEUS_ENGLISH: ("autumn", "diana", "hannah", "austin", "daniel", "troy"),
+    "canopylabs/orpheus-arabic-saudi": ("fahad", "sultan", "lulwa", "noura", "abdullah", "aisha"),
+    "playai-tts-arabic": ("Ahmad-PlayAI", "Amira-PlayAI", "Khalid-PlayAI", "Nasser-PlayAI"),
+}
+SPEECH_CHARACTERS: Final[Mapping[str, int]] = {
+    ORPHEUS_ENGLISH: 200,
+    "canopylabs/orpheus-arabic-saudi": 200,
+    "playai-tts": 10_000,
+    "playai-tts-arabic": 10_000,
+}
+# console.groq.com/docs/api-reference: the ordinary endpoints that batches do not have.
+SYNC_ENDPOINTS: Final = (SPEECH, RESPONSES)
+SYNC_MODELS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(COMPOUND_MODELS, (CHAT, RESPONSES)),
+    **dict.fromkeys(SPEECH_CHARACTERS, (SPEECH,)),
+    **dict.fromkeys(_BATCHED_CHAT_MODELS, (CHAT, RESPONSES)),
+}
 MODEL_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(CHAT_MODELS, (CHAT,)),
+    **dict.fromkeys(_BATCHED_CHAT_MODELS, (CHAT,)),
     "whisper-large-v3": (TRANSCRIPTIONS, TRANSLATIONS),
     "whisper-large-v3-turbo": (TRANSCRIPTIONS,),
     "distil-whisper-large-v3-en": (TRANSCRIPTIONS,),
-    # Text to speech has no url in the Batch API.
-    "playai-tts": (),
-    "playai-tts-arabic": (),
+    **dict.fromkeys((*COMPOUND_MODELS, *SPEECH_CHARACTERS), ()),
 }
 #: Models with rules of their own.
 PARTICULAR_MODELS: Final = GUARD_MODELS | {model for model, urls in MODEL_ENDPOINTS.items() if CHAT not in urls}

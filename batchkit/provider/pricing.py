@@ -1,6 +1,7 @@
 """The cost of answers: the installed prices of ``genai-prices`` or those of a profile, and what the dialect says about batches.
 
-Nothing is fetched. An unknown price is None, and never zero.
+Nothing is fetched. An unknown price is None, and never zero; without the package (the extra ``annotate``) only the prices of a
+profile are known. The package takes half a second to load, so that it is loaded where a price is asked for.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from decimal import Decimal
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from batchkit.errors import ConfigurationError
 from batchkit.models import Lane
 from batchkit.provider.dialect import Prices
 from batchkit.provider.stored import own_dialect, stored_dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MILLION: Final = 1_000_000
 _SECONDS_PER_HOUR: Final = 3_600
@@ -26,6 +31,7 @@ class _Rates(NamedTuple):
     per_prompt_token: float | None
     per_completion_token: float | None
     per_second: float | None
+    per_character: float | None = None
 
 
 class Pricing:
@@ -49,6 +55,11 @@ class Pricing:
         rate = _rates(self._prices.catalogue, model).per_second
         return None if rate is None else self._discounted(max(seconds, self._prices.min_billed_seconds) * rate)
 
+    def price_speech(self, model: str, characters: int) -> float | None:
+        """Return the price of a text that is spoken, in USD; None if the model's price is unknown."""
+        rate = _rates(self._prices.catalogue, model).per_character
+        return None if rate is None else self._discounted(characters * rate)
+
     @property
     def discount(self) -> float | None:
         """The share of the ordinary price that a batch saves; None: unknown, so that every price is."""
@@ -64,8 +75,8 @@ class Pricing:
         """The date and the package of the prices, for people: the newest start of a price, the only date in the data."""
         if self._prices.own:
             return "your own profile"
-        if not _is_installed():
-            return "no package of prices"
+        if not has_catalogue():
+            return "no list: genai-prices is not installed"
         from genai_prices.data import providers  # noqa: PLC0415 - an extra, and slow to load
 
         starts = [
@@ -93,6 +104,29 @@ class Pricing:
         return None if self._prices.discount is None else round(usd * (1 - self._prices.discount), 12)
 
 
+def check_prices(pricing: Pricing, models: Iterable[str]) -> None:
+    """Raise ``ConfigurationError`` unless the prices of all models are known: without them a budget in USD cannot be kept."""
+    unknown = sorted(
+        model for model in set(models) if pricing.price(model, 1, 1) is None and pricing.price_audio(model, 1.0) is None
+    )
+    if unknown:
+        raise unknown_price(", ".join(unknown))
+
+
+def unknown_price(models: str) -> ConfigurationError:
+    """Return the error of a budget in USD for models whose price is not known."""
+    return ConfigurationError(
+        f"--max-cost cannot be kept: the price of {models or 'a request without a model'} is not known",
+        hint="give --max-total-tokens N instead, or the price in batchkit.toml, under [provider.profile.token_prices]",
+    )
+
+
+@cache
+def has_catalogue() -> bool:
+    """Return whether the prices of the extra ``annotate`` are installed."""
+    return find_spec("genai_prices") is not None
+
+
 def pricing_of(provider: str, lane: Lane = Lane.BATCH) -> Pricing:
     """Return the prices of a provider in a lane, the user's own profile included; no price is known of one that is not known here."""
     own = own_dialect(provider)
@@ -105,16 +139,10 @@ def _known(provider: str, lane: Lane) -> Pricing:
     return Pricing(Prices() if dialect is None else dialect.prices, lane)
 
 
-@cache
-def _is_installed() -> bool:
-    """Whether there are prices at all: pages of workloads are shown without the extra, too."""
-    return find_spec("genai_prices") is not None
-
-
 @lru_cache(maxsize=256)
 def _rates(catalogue: str | None, model: str) -> _Rates:
     """Return a model's prices, cached: the package takes 50 microseconds for each."""
-    if catalogue is None or not _is_installed():
+    if catalogue is None or not has_catalogue():
         return _Rates(None, None, None)
     from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra, and slow to load
 
@@ -129,6 +157,7 @@ def _rates(catalogue: str | None, model: str) -> _Rates:
         _rate(found, "input_mtok", _MILLION),
         _rate(found, "output_mtok", _MILLION),
         None if per_hour is None else per_hour / _SECONDS_PER_HOUR,
+        _rate(found, "input_mchars", _MILLION),
     )
 
 

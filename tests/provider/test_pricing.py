@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from genai_prices import Usage, calc_price
 
-from batchkit.annotation.pricing import Pricing, pricing_of
 from batchkit.errors import ConfigurationError
 from batchkit.provider.dialect import Prices
+from batchkit.provider.pricing import Pricing, pricing_of
 from batchkit.settings import load_settings
 
 MODEL = "llama-3.3-70b-versatile"
