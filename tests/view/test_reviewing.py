@@ -116,6 +116,8 @@ def test_a_killed_reviewer_leaves_no_row_behind(view, workload, clock):
     assert ada.decide(number, "mixed").status == 409
     assert view.value(carl.decide(number, "mixed")) == {"stored": True}
     assert ada.decide(number, "positive").status == 409
+    clock[0] += 2 * CLAIM_SECONDS
+    assert bob.call("hold", number=number).status == 409, "what is decided is no claim that ends"
 
 
 def test_the_last_decision_can_be_taken_back(view, workload):
