@@ -100,11 +100,11 @@ def scan(cells: Iterable[Any], files: ImageFolder) -> tuple[str, int]:
     for cell in cells:
         if not is_file_name(cell):
             continue
-        count += 1
         try:
             path = files.locate(cell)
             largest = max(largest, path.stat().st_size)
             digest.update(digest_of(path).encode())
+            count += 1
         except (UnreadableImageFile, OSError):
             digest.update(b"-")
     return (digest.hexdigest() if count else ""), largest

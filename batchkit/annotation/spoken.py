@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from batchkit.annotation.skipped import SkippedRow
-from batchkit.sending.media import FileAnswer
+from batchkit.answers.file_answers import FileAnswer
 from batchkit.steps.answer_copies import copy_answer
 
 if TYPE_CHECKING:

@@ -6,8 +6,11 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from msgspec import structs
+
 from batchkit.answers.bounded_check import CheckEnded, check_by_model
 from batchkit.answers.chat import complete_message
+from batchkit.answers.file_answers import file_answer
 from batchkit.answers.patterns import BoundedPattern, TookTooLong
 from batchkit.answers.reasons import InvalidAnswer, Reason
 from batchkit.answers.schemas import ClosedSchema
@@ -206,9 +209,9 @@ def _transcript(data: bytes) -> dict[str, Any]:
 
 
 def _spoken(data: bytes) -> dict[str, Any]:
-    body = jsonl.loads_leniently(data) if data.startswith(b"{") else None
-    if not isinstance(body, dict) or not isinstance(body.get("path"), str) or not isinstance(body.get("sha256"), str):
+    answer = file_answer(data)
+    if answer is None:
         raise InvalidAnswer("the answer is not audio")
-    if not body.get("bytes"):
+    if not answer.bytes:
         raise InvalidAnswer("the audio is empty", Reason.EMPTY)
-    return body
+    return structs.asdict(answer)

@@ -73,7 +73,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 name=question.name,
                 folder=question.folder,
                 reuse=reuse,
-                lane_of=lane_of(found, question.split_options),
+                lane_of=lane_of(found, question.split_options, question.recipe.models),
                 rules=rules_of(found, question.split_options),
                 earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
                 advance=advance,
@@ -81,7 +81,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
     if workload is None or workload.request_count is None:
         new_workload_check(found, question.split_options, mode.observer, is_dry_run=True)(question.recipe.models)
         note_budget(found, question.split_options, mode.observer)
-        lane = lane_of(found, question.split_options)(shown.requests)
+        lane = lane_of(found, question.split_options, question.recipe.models)(shown.requests)
         promise = deadline_plan(found, question.split_options, shown.models, lane=lane, now=time.time())
         if promise is not None:
             check_lane(question.split_options)

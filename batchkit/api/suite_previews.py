@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batchkit.api import existing
 from batchkit.api.budgets import new_workload_check, note_budget
 from batchkit.api.evaluations import ALL_ROWS
-from batchkit.engine.composition import lane_of
+from batchkit.engine.composition import lane_of, rules_of
 from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
 
@@ -66,7 +66,8 @@ def preview_suite(
             max_line_bytes=longest_request(found, options),
             name=file.suite.name,
             folder=Path(file.suite.folder),
-            lane_of=lane_of(found, options),
+            lane_of=lane_of(found, options, file.suite.models),
+            rules=rules_of(found, options),
             earlier=earlier,
             advance=advance,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,8 +64,10 @@ class TableQuestion:
     def split_options(self) -> SplitOptions:
         """The options of the split: questions about tables reuse answers unless the user says otherwise."""
         given = self.options or SplitOptions()
-        lane = LaneChoice.SYNC if given.lane is None and self.needs_single_calls else given.lane
-        return replace(given, default_reuse=ReuseMode.ON, lane=lane)
+        if self.needs_single_calls and given.lane is not LaneChoice.BATCH:
+            # An open lane is the one that takes them, whatever the number of the requests.
+            given = replace(given, lane=given.lane or LaneChoice.SYNC, small=sys.maxsize)
+        return replace(given, default_reuse=ReuseMode.ON)
 
     @property
     def needs_single_calls(self) -> bool:

@@ -22,7 +22,7 @@ from batchkit.steps.context import Timing
 from batchkit.steps.split import SplitDefaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pydantic import SecretStr
 
@@ -142,8 +142,13 @@ def deadline_plan(
     return promising.deadline_plan(shares, options, settings, known_limits(settings), lane=lane, now=now)
 
 
-def lane_of(settings: Settings, options: SplitOptions) -> Callable[[int], Lane]:
-    """Return a function from a number of requests to their lane."""
+def lane_of(settings: Settings, options: SplitOptions, models: Iterable[str]) -> Callable[[int], Lane]:
+    """Return a function from a number of requests to these models to their lane."""
+    known = settings.dialect.rules.model_endpoints
+    # Models that batches do not have: an open lane is the one that does.
+    are_single = any(known.get(model.lower()) == () for model in models)
+    if are_single and (options.lane or settings.lane) is LaneChoice.AUTO:
+        return lambda _requests: Lane.SYNC
     return lambda requests: options.lane_of(lambda: requests, default=settings.lane, default_small=settings.small)
 
 

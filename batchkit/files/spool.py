@@ -231,16 +231,18 @@ def lost_file(place: object) -> SpoolError:
 
 
 @contextmanager
-def whole_file(target: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+def whole_file(target: Path, *, private: bool = False, sweeps: bool = True) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears whole, by a rename at the end, or not at all.
 
     Several writers may have the same target at the same time: each writes a hidden part file beside it, and the last one to end
-    decides what the target holds. Part files of processes that are certainly dead are removed. A new file gets the default
+    decides what the target holds. Part files of processes that are certainly dead are removed, unless it ``sweeps`` not: the folder may
+    have a file for each of a million answers. A new file gets the default
     permissions, a replaced one keeps its permissions; a ``private`` one can be read by its owner only.
     """
     if not private:
         target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    _remove_dead_parts(target)
+    if sweeps:
+        _remove_dead_parts(target)
     part = target.with_name(f"{_part_prefix(target)}{new_writer()}{_PART_SUFFIX}")
     mode = 0o600 if private else 0o666
     with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb", buffering=1 << 20) as handle:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from batchkit.errors import BatchkitError, SpoolError
@@ -343,7 +342,7 @@ class SyncLane:
 
     def _write(self, call: LaneCall, reply: CallReply, judgement: CallJudgement) -> None:
         file = body_of_file(reply, call.shard.folder_name, characters=call.characters)
-        line, used = line_of(call.custom_id, reply if file is None else replace(reply, body=file), judgement)
+        line, used = line_of(call.custom_id, reply, judgement, file=file)
 
         def written(error: Exception | None) -> None:
             with self._changed:

@@ -9,14 +9,15 @@ spool, written and synced before the journal names it; its output line has a JSO
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
+import stat
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw, Struct
 
+from batchkit.answers.file_answers import AUDIO_FOLDER
 from batchkit.errors import SpoolError
 from batchkit.files import jsonl
 from batchkit.preflight.rules import SPEECH
@@ -27,38 +28,8 @@ if TYPE_CHECKING:
 
     from batchkit.provider.call_reply import CallReply
 
-#: The folder of the spool with all binary answers: those of a workload are in a folder of its directory's name below it.
-AUDIO_FOLDER: Final = "audio"
-#: How the bodies of binary answers begin, as a pattern of SQL.
-FILE_ANSWERS: Final = '{"path":"audio/%'
 _ENDING_CHARS: Final = 8
-#: What a server writes in an answer of its own must lead nowhere else.
-_PATH: Final = re.compile(r"audio/\w[\w.-]*/\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _WRITTEN: Final = {True: "true", False: "false"}
-
-
-class FileAnswer(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A binary answer, as its output line and the database have it; ``path`` is below the spool."""
-
-    path: str
-    bytes: int
-    sha256: str
-    content_type: str | None = None
-    characters: int | None = None
-
-
-_read_answer: Final = jsonl.typed_reader(FileAnswer)
-
-
-def file_answer(body: bytes | None) -> FileAnswer | None:
-    """Read a body that is a binary answer; None for any other one."""
-    if body is None or not body.startswith(b'{"path":"audio/'):
-        return None
-    try:
-        found = _read_answer(body)
-    except jsonl.UNREADABLE:
-        return None
-    return found if _PATH.fullmatch(found.path) else None
 
 
 class _Response(Struct, gc=False):
@@ -120,6 +91,10 @@ def form_of(body: dict[str, Any]) -> FileBody:
     named = body["file"]
     path = Path(named["path"])
     try:
+        found = path.stat()
+        # A device or a pipe would never end.
+        if not stat.S_ISREG(found.st_mode) or found.st_size != named["bytes"]:
+            raise _lost(path, "was changed after the requests were made")
         with path.open("rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from batchkit.answers.file_answers import file_answer
 from batchkit.files import jsonl
 from batchkit.provider.call_reply import CallEnd
 from batchkit.provider.call_verdicts import CallVerdict
@@ -60,10 +61,19 @@ def _used(body: object) -> Amounts | None:
     return Amounts(input_tokens=max(read - cached, 0.0), output_tokens=usage.completion_tokens + usage.output_tokens)
 
 
-def line_of(custom_id: str, reply: CallReply, judgement: CallJudgement) -> tuple[bytes, Amounts | None]:
-    """Return the output line of a request, with its newline, and what its answer says that it used; None when it says nothing."""
+def line_of(
+    custom_id: str, reply: CallReply, judgement: CallJudgement, *, file: bytes | None = None
+) -> tuple[bytes, Amounts | None]:
+    """Return the output line of a request, with its newline, and what its answer says that it used; None when it says nothing.
+
+    ``file`` is the body of an answer that is a file: no server writes one itself.
+    """
     if reply.end is CallEnd.IN_DOUBT:
         return error_line(custom_id, NO_ANSWER_CODE, reply.message), None
+    if file is not None:
+        return answer_line(custom_id, status=reply.status or 0, request_id=reply.request_id, body=file), None
+    if file_answer(reply.body) is not None:
+        return error_line(custom_id, NO_ANSWER_CODE, f"{reply.message}, which names a file of this machine"), None
     body = _read(reply.body)
     if body is None:
         code = NO_ANSWER_CODE if reply.is_success else f"http_{reply.status}"

@@ -6,16 +6,16 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
 
+from batchkit.answers.file_answers import BEGINNING, file_answer
 from batchkit.errors import SpoolError
 from batchkit.files.spool import disk_errors, sha256_of, whole_file
-from batchkit.sending.media import file_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from batchkit.answers.file_answers import FileAnswer
     from batchkit.files.spool import Spool
-    from batchkit.sending.media import FileAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def copy_answer(spool: Spool, answer: FileAnswer, target: Path) -> None:
         if target.is_file() and target.stat().st_size == answer.bytes and sha256_of(target) == answer.sha256:
             return
         digest = hashlib.sha256()
-        with source.open("rb") as read, whole_file(target) as written:
+        with source.open("rb") as read, whole_file(target, sweeps=False) as written:
             while piece := read.read(_PIECE_BYTES):
                 digest.update(piece)
                 written.write(piece)
@@ -48,8 +48,8 @@ class AnswerCopies:
     def note(self, bodies: Iterable[bytes | None]) -> None:
         """Copy the files that some bodies name. Raises ``SpoolError`` for an error of the disk."""
         for body in bodies:
-            answer = file_answer(body)
-            if answer is not None:
+            # Of a million answers mostly none is a file.
+            if body is not None and body.startswith(BEGINNING) and (answer := file_answer(body)) is not None:
                 self._copy(answer)
 
     def _copy(self, answer: FileAnswer) -> None:

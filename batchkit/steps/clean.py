@@ -5,9 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from batchkit.answers.file_answers import AUDIO_FOLDER, FILE_ANSWERS, file_answer
 from batchkit.errors import UsageError
 from batchkit.models import IMPORTED, ShardState
-from batchkit.sending.media import AUDIO_FOLDER, FILE_ANSWERS, answer_folder, answers_with_file, file_answer
+from batchkit.sending.media import answer_folder, answers_with_file
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, reuse, shards, workloads
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
+from batchkit.answers.file_answers import file_answer
 from batchkit.errors import StateConflict
 from batchkit.files.spool import disk_errors, part_of
 from batchkit.models import ShardState
 from batchkit.sending.journal import IN_DOUBT_CODE, Journal, copy_answers, error_line
 from batchkit.sending.lane_shard import LaneShard
-from batchkit.sending.media import answer_folder, answers_with_file, body_of_line, file_answer
+from batchkit.sending.media import answer_folder, answers_with_file, body_of_line
 from batchkit.steps.answer_files import answers_path
 from batchkit.steps.budgeting import reserve
 from batchkit.steps.context import StepReport

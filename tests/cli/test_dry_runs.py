@@ -46,7 +46,7 @@ def unlisted(custom_id):
             ("moderate", "t.csv", "--text", "text", "-m", "no-such-guard", "--no-prefect"),
             ["no-such-guard is not listed"],
         ),
-        (("transcribe", "t.csv", "--audio", "text", "--no-prefect"), ["row 1: text: the audio is 'x'"]),
+        (("transcribe", "t.csv", "--audio", "text", "--no-prefect"), ["row 1: text: x cannot be read: No such file"]),
         ((*KEYED, "--temperature", "3"), ["error: Groq would refuse the requests: temperature is 3"]),
         ((*KEYED, "-o", "t.csv"), ["is the input"]),
         ((*KEYED, "-o", "none/out.csv"), ["no such folder"]),

@@ -20,7 +20,7 @@ class _Server(BaseHTTPRequestHandler):
     """Answers chats with ``yes``, as llama.cpp's server writes them; with ``key`` it asks for one."""
 
     protocol_version = "HTTP/1.1"
-    key = None
+    key: str | None = None
     calls: ClassVar[list[dict[str, Any]]] = []
 
     def log_message(self, *_):
@@ -152,11 +152,13 @@ def test_another_machine_needs_a_key(batchkit):
     assert "there is no API key" in ended.err
 
 
-def test_endpoints_that_it_lacks_stop_the_command(batchkit):
-    """A request to an endpoint that the server does not have ends with its address, and nothing is counted as failed."""
-    body = {"model": MODEL, "input": "hello"}
-    write_lines(Path("input.jsonl"), [{"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": body}])
+def test_endpoints_that_it_lacks_fail_alone(batchkit):
+    """A request to an endpoint that the server does not have fails with the server's words, and the others are answered."""
+    line = {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": {"model": MODEL, "input": "hello"}}
+    write_lines(Path("input.jsonl"), [line, chat_line("c", model=MODEL)])
     with serving() as (flags, _):
         ended = batchkit("run", "input.jsonl", *flags, "-o", "out.jsonl")
-    assert ended.code != 0
-    assert not Path("out.jsonl").exists() or read_lines(Path("out.jsonl"))[0]["error"] is not None
+    assert ended.code == 3, ended.err
+    refused, answered = read_lines(Path("out.jsonl"))
+    assert "File Not Found" in refused["error"]["message"]
+    assert answered["error"] is None

@@ -65,6 +65,21 @@ def test_no_rate_is_shown_that_extends_beyond_the_window():
     assert beyond == "unknown (the present rate does not answer all of them within the window)"
 
 
+def test_requests_sent_one_by_one_have_an_honest_estimate_after_a_minute():
+    """A free plan answers thirty at once and then one every two seconds: the burst is not taken for the rate."""
+    pace = Pace()
+    told = {}
+    for second in range(0, 541, 2):
+        pace.see(T0 + second, min(300, (second > 0) * (30 + second // 2)))
+        left = 300 - (30 + second // 2)
+        waits = [Waiting(WaitKind.SENDING, "requests being sent one by one", T0, count=left)]
+        told[second] = time_left(waits, pace, T0 + second, left=left)
+    assert told[40].startswith("unknown (")
+    for second in range(90, 500, 2):
+        assert told[second].startswith("about ")
+        assert said_seconds(told[second]) == pytest.approx(540 - second, abs=70)
+
+
 def batches(window_end: float, created: float = 0.0) -> Waiting:
     """Return a wait for batches whose window ends at a second of the course."""
     return Waiting(WaitKind.BATCHES, "batches at the provider", T0 + created, T0 + window_end)

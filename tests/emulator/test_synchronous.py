@@ -81,10 +81,16 @@ class TestSpeech:
 
     @pytest.mark.parametrize(
         ("change", "param"),
-        [({"input": ""}, "input"), ({"voice": None}, "voice"), ({"response_format": "mp3"}, "response_format")],
+        [
+            ({"input": ""}, "input"),
+            ({"input": "x" * 201}, "input"),
+            ({"voice": None}, "voice"),
+            ({"voice": "nobody"}, "voice"),
+            ({"response_format": "mp3"}, "response_format"),
+        ],
     )
     def test_what_cannot_be_spoken_is_refused(self, client, change, param):
-        """No text, no voice and another format are 400 with the parameter."""
+        """No text, a long one, no voice, an unknown one and another format are 400 with the parameter."""
         refused = speak(client, **change)
         assert (refused.status_code, refusal(refused)["param"]) == (400, param)
 

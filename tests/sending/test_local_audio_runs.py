@@ -17,8 +17,8 @@ def test_a_file_that_changes_on_the_way_is_not_sent(start_command):
     with (command.folder / "calls.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("file",), *([name] for name in names)])
     command.kill_when(lambda: command.emulator.ledger().synchronous.executed >= 2, *RUN)
-    for name in names:
-        (command.folder / name).write_bytes(wav(0.2))
+    for number, name in enumerate(names):
+        (command.folder / name).write_bytes(wav(0.1, number + 100))
     executed = command.emulator.ledger().synchronous.executed
     refused = command.run(*RUN)
     assert refused.returncode == 2

@@ -524,3 +524,10 @@ class TestEstimate:
         """Audio has no token estimate: it is billed by length."""
         assert estimate_tokens(audio()) == (0, 0, 0)
         assert estimate_tokens(None) == (0, 0, 0)
+
+    def test_other_endpoints(self):
+        """Speech counts its characters; the input of a response or of embeddings is a text."""
+        spoken = {"url": "/v1/audio/speech", "body": {"model": "m", "input": "x" * 80}}
+        assert estimate_tokens(spoken) == (0, 0, 80)
+        assert estimate_tokens({**spoken, "url": "/v1/embeddings"}) == (20, 0, 0)
+        assert estimate_tokens({**spoken, "url": "/v1/responses"}) == (20, None, 0)

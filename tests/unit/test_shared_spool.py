@@ -226,3 +226,14 @@ def test_a_process_that_ends_leaves_no_files(machine, tmp_path):
     one.close()
     one.close()
     assert len(files_below(tmp_path / "here")) == 1
+
+
+def test_a_file_of_one_machine_is_kept_for_all(machine):
+    """An answer that one machine received and kept is read on another one, and cleaned there."""
+    here, there = machine("here"), machine("there")
+    here.local("audio/lines-1/abc/x.wav").write_bytes(b"RIFF")
+    here.keep_local("audio/lines-1/abc/x.wav")
+    assert there.kept("audio/lines-1/abc/x.wav").read_bytes() == b"RIFF"
+    there.remove_tree("audio/lines-1")
+    with pytest.raises(SpoolError, match="is missing"):
+        machine("third").kept("audio/lines-1/abc/x.wav")

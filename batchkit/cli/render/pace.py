@@ -5,6 +5,9 @@ the rest is at most four times as long as the observation; and the silence since
 earlier one. After twice that silence, and when requests return without an answer, the measurement starts again. While a rate is
 shown, the remaining time is at most twice the estimate plus two of the longest silences, unless answers stop coming: then the
 rate disappears within that time. Statements about windows and waits repeat those of the provider and the store.
+
+Requests that are sent one by one are answered steadily, as fast as the limits of the account allow: there the rate of the last minute
+counts, as soon as a minute was seen. An account's first minute is faster, because its limits were unused.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ _MOST_SILENCES = 2.0
 _RATE_SILENCES = 1.25
 #: An observation does not predict a rest that is longer than this many times the observation.
 _MOST_EXTRAPOLATION = 4.0
+#: The limits of accounts are those of a minute.
+_STEADY_SECONDS = 60.0
 
 
 class Pace:
@@ -84,6 +89,14 @@ class Pace:
         rest = max(left * span / (answered - answered_then) - silence, longest)
         return rest if rest <= _MOST_EXTRAPOLATION * (last - self._began_at) else None
 
+    def steady_seconds(self, now: float, left: int) -> float | None:
+        """Return how long ``left`` requests take at the rate of the last minute; None before a minute of answers was seen."""
+        begin = now - _STEADY_SECONDS
+        before = [answered for at, answered in self._steps if at <= begin]
+        if not before or left <= 0 or self._steps[-1][1] == before[-1]:
+            return None
+        return left * _STEADY_SECONDS / (self._steps[-1][1] - before[-1])
+
     def _longest_silence(self) -> float:
         return max(later - earlier for (earlier, _), (later, _) in pairwise(self._steps))
 
@@ -118,7 +131,8 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
         return f"not before {formatting.when(not_before, now)}"
     if left <= 0:
         return "unknown (every request is answered, the rest is the download)"
-    rest = pace.rest_seconds(now, left)
+    is_steady = any(wait.kind is WaitKind.SENDING for wait in waits)
+    rest = pace.steady_seconds(now, left) if is_steady else pace.rest_seconds(now, left)
     if rest is None:
         return f"unknown ({_why_unknown(pace, now)})"
     window_ends = max((wait.until for wait in waits if wait.kind is WaitKind.BATCHES and wait.until), default=None)

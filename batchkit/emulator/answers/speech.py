@@ -26,6 +26,13 @@ _SAMPLE_BYTES = 2
 _LETTER_SECONDS = 0.06
 _PAUSE_SECONDS = 0.06
 _MAX_CHARACTERS = 10_000
+_MAX_CHARACTERS_OF_ORPHEUS = 200
+_VOICES = {
+    "canopylabs/orpheus-v1-english": ("autumn", "diana", "hannah", "austin", "daniel", "troy"),
+    "canopylabs/orpheus-arabic-saudi": ("fahad", "sultan", "lulwa", "noura"),
+}
+"""The voices by model (console.groq.com/docs/text-to-speech/orpheus); other models take any."""
+
 _LOUDNESS = 6_000
 _PITCHES = tuple(range(60, 220, 10))
 """The samples of one wave: 400 to 109 Hz."""
@@ -45,8 +52,12 @@ def check_speech(body: dict[str, object]) -> None:
     for name in ("input", "voice"):
         if not isinstance(body.get(name), str) or not body[name]:
             raise refused(400, f"'{name}' : property '{name}' is missing", param=name)
-    if len(str(body["input"])) > _MAX_CHARACTERS:
-        raise refused(400, f"'input' : maximum length is {_MAX_CHARACTERS} characters", param="input")
+    voices = _VOICES.get(str(body["model"]))
+    longest = _MAX_CHARACTERS if voices is None else _MAX_CHARACTERS_OF_ORPHEUS
+    if len(str(body["input"])) > longest:
+        raise refused(400, f"'input' : maximum length is {longest} characters", param="input")
+    if voices is not None and body["voice"] not in voices:
+        raise refused(400, f"voice must be one of [{' '.join(voices)}]", param="voice")
     shape = body.get("response_format") or "wav"
     if shape != "wav":
         raise refused(400, f"response_format must be one of [wav], not {shape!r}", param="response_format")
