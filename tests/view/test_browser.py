@@ -292,6 +292,7 @@ def test_fifty_rows_are_settled_by_keys_alone(sqlite_url, tmp_path, visit):
     assert rows[0]["answer"] == right(0)
 
 
+@pytest.mark.slow
 def test_a_killed_browser_leaves_its_row_to_the_next_one(sqlite_url, tmp_path, visit):
     """Two people have two rows; when the browser of one is gone for long enough, the other one gets that row, too."""
     workload = annotate(tmp_path / "home", sqlite_url, tmp_path, 12)

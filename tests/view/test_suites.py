@@ -76,6 +76,7 @@ def test_two_runs_are_compared(nights):
         assert view.get("/compare", a=a, b=b).status in {400, 404}
 
 
+@pytest.mark.slow
 def test_runs_with_other_scorers_name_the_command(nights):
     """Their answers would be scored again, which writes: the page says which command does it."""
     view, folder, url = nights
