@@ -6,7 +6,7 @@ A shard goes forward; requests may be sent several times::
                 ^          |  ^         |
                 |          |  └─────────┘  only when it is certain that no batch exists
                 └──────────┘               only when the uploaded file is gone
-             planned | uploaded -> withdrawn   the provider takes no such file, or the user cancelled
+             planned | uploaded -> withdrawn   the provider takes no such file, the user cancelled, or a deadline is near
 
     of the sync lane   planned -> sending -> ended -> merged
 

@@ -362,7 +362,7 @@ class Workload:
     ``adopted_at`` is when its batches were adopted. While it ``holds``, nothing of it is sent again: a request without an answer fails.
     New shards of it are of the ``lane``, which the user chose unless ``is_lane_auto``; ``tiers`` are the service tiers of its calls on the sync lane, the first choice first, with
     commas. ``max_cost_usd`` and ``max_total_tokens`` are its budget; with ``budget_of`` it shares that of another workload instead.
-    ``deadline`` is when it is to be finished, None without one; one that ``stops_late`` sends nothing more from then on.
+    ``deadline`` is when it is to be finished, given at ``deadline_since``, both None without one; one that ``stops_late`` sends nothing more from then on.
     ``sync_rate`` is how many requests per second the sync lane is expected to answer, None when nothing is known of it, and
     ``drain_since`` when its requests began to leave their batches for the sync lane, so that the deadline is kept.
     """
@@ -401,16 +401,16 @@ class Workload:
     max_cost_usd: float | None = None
     max_total_tokens: int | None = None
     budget_of: WorkloadId | None = None
+    deadline: float | None = None
+    deadline_since: float | None = None
+    stops_late: bool = False
+    sync_rate: float | None = None
+    drain_since: float | None = None
 
     @property
     def may_have_budget(self) -> bool:
         """Whether it has a budget, or shares one that another workload may have."""
         return self.budget_of is not None or self.max_cost_usd is not None or self.max_total_tokens is not None
-
-    deadline: float | None = None
-    stops_late: bool = False
-    sync_rate: float | None = None
-    drain_since: float | None = None
 
     def is_stopped_late(self, now: float) -> bool:
         """Return whether nothing more of it may be sent, because its deadline has passed."""

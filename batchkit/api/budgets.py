@@ -26,7 +26,7 @@ def check_plan(plan: SplitPlan, provider: str) -> None:
     is_priced = plan.budget.max_cost_usd is not None
     if plan.first is None:
         return
-    first = request_size(plan.first, plan.first_model, pricing_of(provider, plan.lane) if is_priced else None)
+    first = request_size(*plan.first, pricing_of(provider, plan.lane) if is_priced else None)
     if not plan.budget.covers(first):
         raise too_small(plan.budget, first)
 

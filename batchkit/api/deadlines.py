@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from batchkit.engine.composition import deadline_plan
 from batchkit.engine.deadline_words import plan_lines
+from batchkit.engine.promising import check_lane, check_possible
 from batchkit.models import Lane
 from batchkit.provider.pricing import has_catalogue, pricing_of
 from batchkit.store import shards
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.preflight import ModelShare
     from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
 
 
 def told_deadline(settings: Settings, observer: Observer) -> Callable[[Mapping[str, ModelShare], DeadlinePlan], None]:
@@ -28,6 +32,26 @@ def told_deadline(settings: Settings, observer: Observer) -> Callable[[Mapping[s
             observer.note(f"deadline: {line}")
 
     return tell
+
+
+def plan_deadline(
+    settings: Settings,
+    options: SplitOptions,
+    shares: Mapping[str, ModelShare],
+    *,
+    lane: Lane,
+    observer: Observer,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Tell in a dry run what the deadline that the options name means for requests, which would else travel in ``lane``.
+
+    Raises ``UsageError`` for one that cannot be met.
+    """
+    check_lane(options)
+    plan = deadline_plan(settings, options, shares, lane=lane, now=clock())
+    if plan is not None:
+        check_possible(plan)
+        told_deadline(settings, observer)(shares, plan)
 
 
 def tell_price_of_waiting(runner: Runner, progress: Progress, observer: Observer) -> None:

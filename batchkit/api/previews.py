@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.api import existing
 from batchkit.api.budgets import new_workload_check, note_budget
-from batchkit.api.deadlines import told_deadline
+from batchkit.api.deadlines import plan_deadline
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.queries import changed_rows, check_not_queried
-from batchkit.engine.composition import deadline_plan, lane_of, rules_of
+from batchkit.engine.composition import lane_of, rules_of
 from batchkit.engine.observer import counting
-from batchkit.engine.promising import check_lane, check_possible
 from batchkit.settings import load_settings
 from batchkit.store import workloads
 from batchkit.store.engine import parse_url
@@ -79,14 +77,11 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
                 advance=advance,
             )
     if workload is None or workload.request_count is None:
-        new_workload_check(found, question.split_options, mode.observer, is_dry_run=True)(question.recipe.models)
-        note_budget(found, question.split_options, mode.observer)
-        lane = lane_of(found, question.split_options, question.recipe.models)(shown.requests)
-        promise = deadline_plan(found, question.split_options, shown.models, lane=lane, now=time.time())
-        if promise is not None:
-            check_lane(question.split_options)
-            check_possible(promise)
-            told_deadline(found, mode.observer)(shown.models, promise)
+        options = question.split_options
+        new_workload_check(found, options, mode.observer, is_dry_run=True)(question.recipe.models)
+        note_budget(found, options, mode.observer)
+        lane = lane_of(found, options, question.recipe.models)(shown.requests)
+        plan_deadline(found, options, shown.models, lane=lane, observer=mode.observer)
     else:
         mode.observer.note(f"the workload {workload.name!r} exists: the same command without --dry-run resumes it")
     return shown

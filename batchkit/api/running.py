@@ -30,7 +30,7 @@ from batchkit.api.outcomes import RunReport, SeveralReport
 from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
 from batchkit.engine.observer import DO_NOTHING, Observer, counting, driving
-from batchkit.engine.promising import check_possible
+from batchkit.engine.promising import check_late, check_possible
 from batchkit.engine.runtime import Runner
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
@@ -207,12 +207,14 @@ def plan_input(
             new_workload_check(found, options, mode.observer, is_dry_run=True)(plan.models)
             check_plan(plan, found.provider)
             note_budget(found, options, mode.observer)
+            check_late(options)
             if promise is not None:
                 check_possible(promise)
                 plan = replace(plan, lane=promise.lane, window=promise.window)
         else:
             check_same(workload, paths, options)
             check_deadline(workload, options)
+            promise = None
             mode.observer.note(f"the workload {name!r} exists: the same command without --dry-run resumes it")
         return name, plan, promise
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.api import existing
 from batchkit.api.budgets import new_workload_check, note_budget
+from batchkit.api.deadlines import plan_deadline
 from batchkit.api.evaluations import ALL_ROWS
 from batchkit.engine.composition import lane_of, rules_of
 from batchkit.engine.observer import counting
@@ -75,6 +76,8 @@ def preview_suite(
     chosen = file.suite.with_budget(options)
     new_workload_check(found, chosen, mode.observer, is_dry_run=True)(models)
     note_budget(found, chosen, mode.observer)
+    lane = lane_of(found, options, file.suite.models)(shown.requests)
+    plan_deadline(found, chosen, shown.models, lane=lane, observer=mode.observer)
     with existing.readable_store(found) as store:
         if store is None:
             baselines.check_named(None, file.suite)

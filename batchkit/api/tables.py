@@ -182,6 +182,8 @@ def speak(
     separator: str | None = None,
     name: str | None = None,
     output: Source | None = None,
+    max_cost: float | None = None,
+    max_total_tokens: int | None = None,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
@@ -204,7 +206,7 @@ def speak(
         separator=separator,
         name=name,
         output=None if output is None else table_in(str(output)),
-        options=options,
+        options=(options or SplitOptions()).with_budget(max_cost, max_total_tokens),
     )
     return _ask(question, settings, timeout_seconds, observer)
 

@@ -7,8 +7,8 @@ requests wait in batches up to the *cutoff*: the last moment at which everything
 what is known of the sync lane     the cutoff: so long before the deadline
 =================================  =============================================================================================
 it can carry what is missing       1.5 times what that takes, and the time that a cancel and a poll take
-it can only just carry it           now
-it cannot carry what is missing    a quarter of the time from the beginning to the deadline, and the cancel and the poll
+it can only just carry it          now
+it cannot carry what is missing    a quarter of the time from its beginning to the deadline, the cancel and the poll
 nothing                            the same
 =================================  =============================================================================================
 """
@@ -39,7 +39,7 @@ _SECONDS_PER_HOUR = 3_600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """A deadline ``at``, of work that began at ``began_at``, and what it takes to keep it.
+    """A deadline ``at`` that was given at ``began_at``, and what it takes to keep it.
 
     ``rate`` is how many requests per second the sync lane answers, None when nothing is known of it. ``cancel_seconds`` is how long a
     batch may take to stop, ``poll_seconds`` how long its end may stay unseen.
@@ -103,11 +103,11 @@ class Terms:
 
 def terms_of(workload: Workload, *, cancel_seconds: float, poll_seconds: float) -> Terms | None:
     """Return the terms of a workload's deadline; None without one."""
-    if workload.deadline is None:
+    if workload.deadline is None or workload.deadline_since is None:
         return None
     return Terms(
         at=workload.deadline,
-        began_at=workload.created_at,
+        began_at=workload.deadline_since,
         rate=workload.sync_rate,
         cancel_seconds=cancel_seconds,
         poll_seconds=poll_seconds,

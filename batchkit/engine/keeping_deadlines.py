@@ -11,6 +11,7 @@ from batchkit.engine.progress import read_progress
 from batchkit.errors import DeadlineMissed
 from batchkit.models import Lane, ShardState
 from batchkit.steps import drain
+from batchkit.steps.cancel import ENDING
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, shards, workloads
 
@@ -79,21 +80,21 @@ class DeadlineKeeper:
             return StepReport({})
         now = self._context.clock()
         standing = self._standings[workload_id] = _Standing(is_draining=workload.drain_since is not None)
-        if now >= workload.deadline:
-            return self._late(workload, standing)
+        if workload.is_stopped_late(now):
+            return self._stop(workload, standing)
         standing.due_at = workload.deadline if workload.stops_late else None
         workload = self._with_measured_rate(workload)
         if workload.lane is Lane.SYNC and workload.drain_since is None:
             return StepReport({})
         report = StepReport({})
         if workload.drain_since is None:
-            if now < (cutoff := self._cutoff(workload)):
-                standing.due_at = cutoff
+            if (cutoff := self._cutoff(workload)) is None or now < cutoff:
+                standing.due_at = cutoff or standing.due_at
                 return report
             # The counts decide: they must be those of now.
             report += self._polls.now(workload_id)
-            if now < (cutoff := self._cutoff(workload)):
-                standing.due_at = cutoff
+            if (cutoff := self._cutoff(workload)) is None or now < cutoff:
+                standing.due_at = cutoff or standing.due_at
                 return report
             report += drain.begin(self._context, workload_id)
             standing.is_draining = True
@@ -108,7 +109,8 @@ class DeadlineKeeper:
             running = {
                 batch.id: max(shard.line_count - batch.counts.completed - batch.counts.failed, 0)
                 for shard, batch in batches.open_of_workload(connection, workload.id)
-                if batch.status not in drain.ENDING
+                # An adopted batch is not ours to stop.
+                if batch.status not in ENDING and not shard.is_adopted
             }
             missing = read_progress(connection, workload, now=self._context.clock()).missing
         chosen: list[BatchId] = terms.to_stop(running, max(missing - sum(running.values()), 0))
@@ -117,17 +119,15 @@ class DeadlineKeeper:
             self._polls.soon(workload.id)
         return report
 
-    def _late(self, workload: Workload, standing: _Standing) -> StepReport:
-        """Continue after the deadline, or stop: what is under way ends, and its answers are stored."""
-        if not workload.stops_late or workload.deadline is None:
-            return StepReport({})
+    def _stop(self, workload: Workload, standing: _Standing) -> StepReport:
+        """Send nothing more of a late workload: calls under way end, and their answers are stored."""
         standing.is_stopped = True
         with self._context.store.read() as connection:
             if shards.has_any(connection, workload.id, (ShardState.SENDING,)):
                 return StepReport({})
             progress = read_progress(connection, workload, now=self._context.clock())
         left = formatting.counted(progress.counts.unresolved, "request")
-        at = formatting.when(workload.deadline, self._context.clock())
+        at = formatting.when(workload.deadline or 0.0, self._context.clock())
         return StepReport(
             {},
             refused=DeadlineMissed(
@@ -136,12 +136,13 @@ class DeadlineKeeper:
             ),
         )
 
-    def _cutoff(self, workload: Workload) -> float:
+    def _cutoff(self, workload: Workload) -> float | None:
+        """Return when what is missing leaves its batches; None when every request has an answer, here or at the provider."""
         now = self._context.clock()
         with self._context.store.read() as connection:
             missing = read_progress(connection, workload, now=now).missing
         terms = self._terms(workload)
-        return now if terms is None else terms.cutoff(missing, now)
+        return None if terms is None or not missing else terms.cutoff(missing, now)
 
     def _terms(self, workload: Workload) -> Terms | None:
         return terms_of(

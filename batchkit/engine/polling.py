@@ -31,7 +31,7 @@ class Pacing:
     poll_interval_seconds: float
     max_poll_interval_seconds: float
     outage_seconds: float
-    cancel_seconds: float = 600.0
+    cancel_seconds: float
 
     @property
     def shortest_wait_seconds(self) -> float:

@@ -34,6 +34,14 @@ def check_lane(options: SplitOptions) -> None:
         )
 
 
+def check_late(options: SplitOptions) -> None:
+    """Raise ``UsageError`` for options of a new workload that say what happens after a deadline that it does not have."""
+    if options.late is not None and not options.has_deadline:
+        raise UsageError(
+            "--late says what happens after a deadline, and there is none", hint="add --deadline or --within"
+        )
+
+
 def allowed_rate(shares: Mapping[str, ModelShare], known: KnownLimits) -> float | None:
     """Return how many of the requests the limits let through per second, in the mean over all; None without limits.
 

@@ -157,9 +157,11 @@ class WorkloadRecords:
             connection,
             workload.id,
             deadline=found.terms.at,
+            deadline_since=now,
             stops_late=options.late is OnLate.STOP,
             sync_rate=found.terms.rate,
-            drain_since=None,
+            # Batches that run are left at once.
+            drain_since=now if found.lane is Lane.SYNC else None,
             lane=found.lane.value,
             is_lane_auto=True,
         )

@@ -12,9 +12,13 @@ from batchkit.engine.driving import WorkloadDriving
 from batchkit.engine.guards import check_split
 from batchkit.engine.records import SHORT_WAIT_SECONDS
 from batchkit.files.spool import scratch_folder
+from batchkit.models import ReuseMode
 from batchkit.owners import is_certainly_dead
 from batchkit.steps import adopt, adopted_files, clean, split, split_plan
 from batchkit.steps.adopted_rest import adopted_facts
+from batchkit.steps.request_digests import RequestDigests
+from batchkit.steps.reuse import ValidAnswers
+from batchkit.steps.reuse_plan import PlannedReuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
     from batchkit.preflight import ModelShare
     from batchkit.steps.adopted_rest import AdoptedFacts
     from batchkit.steps.context import StepReport
-    from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitOptions
     from batchkit.steps.split_plan import SplitPlan
 
@@ -120,12 +123,19 @@ class Runner(WorkloadDriving):
         planned: Callable[[Mapping[str, ModelShare], DeadlinePlan], object],
     ) -> SplitOptions:
         """Return the options with what the deadline of a new workload means. The deadline of one that exists stays as it is."""
-        if not options.has_deadline:
+        if not options.has_deadline and options.late is None:
             return options
         known = self.known(name)
         if known is not None and known.request_count is not None:
             return options
-        plan = self.plan(sources, options, advance=lambda _lines: None)
+        promising.check_late(options)
+        reuse = None
+        if options.reuse_mode is not ReuseMode.OFF:
+            digests = RequestDigests(
+                options.reuse_mode, scope=options.reuse_scope, is_of_table=options.recipe is not None
+            )
+            reuse = PlannedReuse(digests, ValidAnswers(self.store, options.answer_rules))
+        plan = self.plan(sources, options, advance=lambda _lines: None, reuse=reuse)
         found = self.deadline_plan(plan, options)
         if found is None:
             return options

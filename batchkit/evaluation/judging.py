@@ -82,6 +82,8 @@ def ensure_judge_workload(
 
 def _with_deadline_of(main: Workload, options: SplitOptions) -> SplitOptions:
     """Return options with the deadline of the run, which began with its answers: too late to be refused."""
+    if main.deadline is None:
+        return replace(options, deadline=None, within_seconds=None, late=None)
     late = OnLate.STOP if main.stops_late else OnLate.FINISH
     return replace(options, deadline=main.deadline, within_seconds=None, late=late, refuses_impossible=False)
 

@@ -107,7 +107,11 @@ class Pricing:
 def check_prices(pricing: Pricing, models: Iterable[str]) -> None:
     """Raise ``ConfigurationError`` unless the prices of all models are known: without them a budget in USD cannot be kept."""
     unknown = sorted(
-        model for model in set(models) if pricing.price(model, 1, 1) is None and pricing.price_audio(model, 1.0) is None
+        model
+        for model in set(models)
+        if pricing.price(model, 1, 1) is None
+        and pricing.price_audio(model, 1.0) is None
+        and pricing.price_speech(model, 1) is None
     )
     if unknown:
         raise unknown_price(", ".join(unknown))

@@ -16,8 +16,6 @@ _TOKENS_PER_RECORDING: Final = 500.0
 #: What a request without a limit of its own is taken to use: the documented default of some reasoning models
 #: (console.groq.com/docs/reasoning); for others it is not documented.
 DEFAULT_OUTPUT_TOKENS: Final = 1_024.0
-#: What a recording is taken to last in a budget: its length is not told before it is transcribed.
-RECORDING_SECONDS: Final = 300.0
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _MEDIA: Final = {
     "image_url": _TOKENS_PER_IMAGE,

@@ -143,6 +143,11 @@ class Gates:
         with self._lock:
             return self._gate(key, now).snapshot(key, now)
 
+    def answers_per_second(self, now: float) -> float:
+        """Return how many answers a second came over the last minute, of all keys."""
+        with self._lock:
+            return sum(gate.snapshot(key, now).answers_per_second for key, gate in self._gates.items())
+
     def keys(self) -> list[GateKey]:
         """Return the keys that were asked for."""
         with self._lock:

@@ -183,9 +183,7 @@ class SyncLane:
             is_busy = any(shard.workload_id == workload_id and not shard.is_over for shard in self._shards.values())
         if not is_busy:
             return None
-        now = time.monotonic()
-        keys = self._gates.keys()
-        rate = sum(self._gates.snapshot(key, now).answers_per_second for key in keys)
+        rate = self._gates.answers_per_second(time.monotonic())
         return rate if rate * _MEASURED_SECONDS >= _LEAST_MEASURED else None
 
     def trouble(self) -> Trouble | None:

@@ -6,7 +6,7 @@ death in between leaves the estimate with the shard, which the next process send
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from batchkit import formatting
 from batchkit.budget import NOTHING, Amount, Verdict, decide
@@ -16,22 +16,25 @@ from batchkit.files.spool import disk_errors
 from batchkit.lifecycle import DOUBTFUL
 from batchkit.models import OutcomeKind, RequestState, ShardState
 from batchkit.provider.pricing import pricing_of, unknown_price
-from batchkit.sending.estimate import RECORDING_SECONDS, estimate
+from batchkit.sending.estimate import estimate
 from batchkit.steps.context import StepReport
 from batchkit.store import budgets, requests, shard_leases, shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from batchkit.budget import Budget, Decision
     from batchkit.models import Shard, Workload
     from batchkit.provider.pricing import Pricing
-    from batchkit.sending.reservations import Amounts
     from batchkit.steps.answers import ShardAnswers
     from batchkit.steps.context import StepContext
 
-_DOUBTFUL = frozenset(kind.value for kind in DOUBTFUL)
+#: How long a recording is taken to be: its length is not told before it is transcribed.
+_RECORDING_SECONDS: Final = 300.0
+_OF_RECORDINGS: Final = ("/audio/transcriptions", "/audio/translations")
+_OF_SPEECH: Final = "/audio/speech"
+_DOUBTFUL: Final = frozenset(kind.value for kind in DOUBTFUL)
 
 
 def reserve(context: StepContext, workload: Workload, shard: Shard) -> StepReport | None:
@@ -135,27 +138,27 @@ def request_sizes(path: Path, pricing: Pricing | None) -> list[Amount]:
         for line in handle:
             try:
                 record = jsonl.loads_leniently(line)
-                body, endpoint = record["body"], record["url"]
-                amounts = estimate(body, endpoint, audio_seconds=RECORDING_SECONDS)
-                model = body.get("model")
+                sizes.append(request_size(record["body"], record["url"], pricing))
             except (jsonl.MalformedJson, KeyError, TypeError, AttributeError) as error:
                 raise SpoolError(
                     f"{path} has a line that is no request", hint="put BATCHKIT_HOME back as it was"
                 ) from error
-            sizes.append(request_size(amounts, model if isinstance(model, str) else "", pricing))
     return sizes
 
 
-def request_size(amounts: Amounts, model: str, pricing: Pricing | None) -> Amount:
+def request_size(body: Mapping[str, object], endpoint: str, pricing: Pricing | None) -> Amount:
     """Return what a request may use, with its price if there is ``pricing``. Raises ``ConfigurationError`` for an unknown price."""
+    amounts = estimate(body, endpoint, audio_seconds=_RECORDING_SECONDS)
     if pricing is None:
         return Amount(amounts.tokens)
-    is_recording = bool(amounts.audio_seconds) and not amounts.tokens
-    usd = (
-        pricing.price_audio(model, amounts.audio_seconds)
-        if is_recording
-        else pricing.price(model, round(amounts.input_tokens), round(amounts.output_tokens))
-    )
+    given = body.get("model")
+    model = given if isinstance(given, str) else ""
+    if endpoint.endswith(_OF_RECORDINGS):
+        usd = pricing.price_audio(model, amounts.audio_seconds)
+    elif endpoint.endswith(_OF_SPEECH):
+        usd = pricing.price_speech(model, len(str(body.get("input", ""))))
+    else:
+        usd = pricing.price(model, round(amounts.input_tokens), round(amounts.output_tokens))
     if usd is None:
         raise unknown_price(model)
     return Amount(amounts.tokens, usd)
@@ -180,7 +183,7 @@ def _catch_up(context: StepContext, workload: Workload, pricing: Pricing | None)
             budgets.set_prices(connection, usd)
 
 
-def settled(workload: Workload, shard: Shard, answers: ShardAnswers | None) -> dict[str, Any]:
+def settled(provider: str, shard: Shard, answers: ShardAnswers | None) -> dict[str, Any]:
     """Return the values of a merged shard that take the place of its reservation; none for a shard without one.
 
     Requests that may have been executed without an answer, and answers that do not tell their tokens, count as their estimates.
@@ -200,7 +203,7 @@ def settled(workload: Workload, shard: Shard, answers: ShardAnswers | None) -> d
         "spent_tokens": sum(map(sum, used.values())) + mean.tokens * guessed,
     }
     if shard.estimated_usd is not None:
-        pricing = pricing_of(workload.provider, shard.lane)
+        pricing = pricing_of(provider, shard.lane)
         usd = 0.0
         for model, (prompt, completion) in used.items():
             found = pricing.price(model or shard.model or "", prompt, completion)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import StateConflict
 from batchkit.models import Lane, RequestState, ShardState
 from batchkit.sharding import SYNC_SHARD_LINES
-from batchkit.steps.cancel import ENDING, stop_batches
+from batchkit.steps.cancel import stop_batches
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, requests, shards, workloads
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from batchkit.models import BatchId, WorkloadId
     from batchkit.steps.context import StepContext
-
-__all__ = ["ENDING", "begin", "stop", "withdraw_unsent"]
 
 
 def begin(context: StepContext, workload_id: WorkloadId) -> StepReport:

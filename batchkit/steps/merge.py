@@ -180,7 +180,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: ShardFiles, *
             detail=_summary(report),
             merged_at=now,
             **values,
-            **settled(workload, shard, answers),
+            **settled(workload.provider, shard, answers),
         )
         batches.set_values(
             connection,

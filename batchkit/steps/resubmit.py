@@ -48,7 +48,9 @@ def reopen(connection: Connection, workload: Workload, *, failed: bool, at: floa
     workloads.set_values(connection, workload.id, cancel_requested_at=None, holds=False)
     if was_finished and workload.deadline is not None:
         lane = workload.lane if workload.drain_since is None else Lane.BATCH
-        workloads.set_values(connection, workload.id, deadline=None, drain_since=None, lane=lane.value)
+        workloads.set_values(
+            connection, workload.id, deadline=None, deadline_since=None, drain_since=None, lane=lane.value
+        )
     count = requests.reopen(connection, workload.id, failed=failed)
     events.record(connection, workload.id, "reopened", at=at, detail=f"{count} requests")
     return count

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, replace
 from itertools import compress, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
 from batchkit.budget import NO_BUDGET, Budget
 from batchkit.errors import InputInvalid
 from batchkit.models import Destination, Lane, LaneChoice
-from batchkit.sending.estimate import RECORDING_SECONDS, estimate
 from batchkit.sharding import is_full
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.split import shard_lines_of
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from batchkit.sending.reservations import Amounts
     from batchkit.steps.input_check import CheckedLine
     from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitDefaults, SplitOptions
@@ -34,7 +32,7 @@ class SplitPlan:
 
     ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
     that the requests set themselves. ``reused`` and ``repeated`` of the ``requests`` would not be sent (see ``PlannedReuse``); the
-    other figures are without them. ``budget`` is that of the workload, ``first`` what the first request to ``first_model`` may use.
+    other figures are without them. ``budget`` is that of the workload, ``first`` the body and the endpoint of the first request.
     """
 
     requests: int
@@ -53,8 +51,7 @@ class SplitPlan:
     shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
     lane: Lane = Lane.BATCH
     budget: Budget = NO_BUDGET
-    first: Amounts | None = None
-    first_model: str = ""
+    first: tuple[dict[str, Any], str] | None = None
 
 
 def plan(
@@ -98,8 +95,7 @@ def _plan(
     endpoints: dict[str, int] = {}
     warnings: dict[str, int] = {}
     shares: dict[str, preflight.ModelShare] = {}
-    first: Amounts | None = None
-    first_model = ""
+    first: tuple[dict[str, Any], str] | None = None
     size = 0
     for line in check.lines() if reuse is None else _sent(check.lines(), reuse):
         destination = Destination(line.endpoint, line.model if has_one_model else None)
@@ -116,7 +112,7 @@ def _plan(
             warnings[warning] = warnings.get(warning, 0) + 1
         size += next_bytes
         if first is None:
-            first, first_model = _amounts(line), line.model
+            first = (line.record["body"], line.endpoint)
         shares.setdefault(line.model, preflight.ModelShare()).add(preflight.estimate_tokens(line.record))
     cuts.extend((destination.endpoint, *size_so_far) for destination, size_so_far in open_cuts.items())
     return SplitPlan(
@@ -137,12 +133,7 @@ def _plan(
         shares=shares,
         budget=defaults.budget(options),
         first=first,
-        first_model=first_model,
     )
-
-
-def _amounts(line: CheckedLine) -> Amounts:
-    return estimate(line.record["body"], line.endpoint, audio_seconds=RECORDING_SECONDS)
 
 
 def _sent(lines: Iterator[CheckedLine], reuse: PlannedReuse) -> Iterator[CheckedLine]:

@@ -88,6 +88,7 @@ workloads = Table(
     Column("held_usd", Float),
     Column("stops_late", Boolean, nullable=False, server_default=false()),
     Column("deadline", Float),
+    Column("deadline_since", Float),
     Column("sync_rate", Float),
     Column("drain_since", Float),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),

@@ -85,6 +85,7 @@ def _workload(row: Any) -> Workload:
         max_total_tokens=row.max_total_tokens,
         budget_of=None if row.budget_of is None else WorkloadId(row.budget_of),
         deadline=row.deadline,
+        deadline_since=row.deadline_since,
         stops_late=row.stops_late,
         sync_rate=row.sync_rate,
         drain_since=row.drain_since,
@@ -146,6 +147,7 @@ def add(
         "max_total_tokens": max_total_tokens,
         "budget_of": budget_of,
         "deadline": deadline,
+        "deadline_since": None if deadline is None else at,
         "stops_late": stops_late,
         "sync_rate": sync_rate,
     }

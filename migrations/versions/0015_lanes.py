@@ -34,7 +34,7 @@ _CHECKS = (
 )
 
 
-_OF_DEADLINES = ("deadline", "sync_rate", "drain_since")
+_OF_DEADLINES = ("deadline", "deadline_since", "sync_rate", "drain_since")
 
 
 def upgrade() -> None:

@@ -36,6 +36,7 @@ def main(
     jobs: Annotated[int, typer.Option(help="The number of runs at the same time.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(help="The seed of the samples, pairs and storms.")] = 0,
     storm: Annotated[int | None, typer.Option(help="Repeat only the storm of this seed.")] = None,
+    deadline: Annotated[bool, typer.Option("--deadline", help="With --storm: the one with a deadline.")] = False,
 ) -> None:
     """Kill batchkit at every fault point, start it again, and report everything lost, bought twice or misplaced."""
     out, err = Console(width=140), Console(stderr=True)
@@ -46,7 +47,7 @@ def main(
         if database is not Databases.SQLITE:
             backends.append(Backend("Postgres", stack.enter_context(running_server()).server_url))
         if storm is not None:
-            outcomes = [run_storm(storm, backend) for backend in backends]
+            outcomes = [run_storm(storm, backend, has_deadline=deadline) for backend in backends]
             for outcome in outcomes:
                 out.print(f"{outcome.plan}: {outcome.violations}", markup=False)
             raise typer.Exit(any(not outcome.violations.is_clean for outcome in outcomes))

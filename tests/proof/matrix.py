@@ -134,9 +134,10 @@ class _SweepTask:
 class _StormTask:
     seed: int
     backend: Backend
+    has_deadline: bool = False
 
     def __call__(self) -> StormOutcome:
-        return run_storm(self.seed, self.backend)
+        return run_storm(self.seed, self.backend, has_deadline=self.has_deadline)
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,14 @@ def _count(row: ProofRow, done: _TaskResult) -> None:
 def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[tuple[str, Callable[[], _RowPlan]]]:
     """Yield each row's name, and the function that plans its runs."""
     for backend in backends:
-        for scenario in (scenarios.RUN, scenarios.SYNC, scenarios.ON_OPENAI, scenarios.VERBS, scenarios.ANNOTATE):
+        for scenario in (
+            scenarios.RUN,
+            scenarios.SYNC,
+            scenarios.DEADLINE,
+            scenarios.ON_OPENAI,
+            scenarios.VERBS,
+            scenarios.ANNOTATE,
+        ):
             yield f"{backend.name}: {scenario.name}", partial(_each_point, scenario, backend, sizes)
             if scenario is not scenarios.ANNOTATE:
                 errors = f"{backend.name}: {scenario.name}, an unexpected error"
@@ -241,6 +249,8 @@ def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[t
                 yield f"{backend.name}: {scenario.name}, two deaths", partial(_pairs, scenario, backend, sizes)
                 beside = f"{backend.name}: {scenario.name}, drives beside the split"
                 yield beside, partial(_drives_beside, scenario, backend, sizes)
+        for scenario in scenarios.BUDGETS:
+            yield f"{backend.name}: {scenario.name}", partial(_each_point, scenario, backend, sizes)
         yield f"{backend.name}: {scenarios.REUSE.name}", partial(_each_later_point, scenarios.REUSE, backend, sizes)
         adoption, *elsewhere = scenarios.ADOPTIONS
         yield f"{backend.name}: {adoption.name}", partial(_each_point, adoption, backend, sizes)
@@ -256,6 +266,8 @@ def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[t
             yield f"{backend.name}: run, a peer stopped", partial(_peers, backend, sizes)
         yield f"{backend.name}: storms, two runners", partial(_storms, backend, sizes, 0)
         yield f"{backend.name}: storms on the other providers, two runners", partial(_storms, backend, sizes, 1)
+        with_deadline = f"{backend.name}: storms in both lanes with a deadline, two runners"
+        yield with_deadline, partial(_storms_with_deadline, backend, sizes)
 
 
 def _each_point(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
@@ -367,6 +379,12 @@ def _storms(backend: Backend, sizes: SampleSizes, parity: int) -> _RowPlan:
     """Storms of even seeds are on the default provider, those of odd ones on the others in turn."""
     seeds = (2 * (sizes.seed + number) + parity for number in range(sizes.storms))
     return _RowPlan([_StormTask(seed, backend) for seed in seeds], 0)
+
+
+def _storms_with_deadline(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    """Storms on the default provider in both lanes."""
+    seeds = (2 * (sizes.seed + number) for number in range(sizes.storms))
+    return _RowPlan([_StormTask(seed, backend, has_deadline=True) for seed in seeds], 0)
 
 
 def _sweep_tasks(

@@ -51,7 +51,7 @@ class ExpectedOutcome:
 
     ``failing`` maps custom_ids to error codes; None: those for which the ledger has no answer. ``successes`` maps a custom_id
     to the number of answers bought, if more than 1 because the first answers are invalid. ``rows`` are the rows of the table,
-    one for each request, if the input was a table. With ``is_sync`` the requests were single calls.
+    one for each request, if the input was a table. With ``is_sync`` they were single calls, all or some.
     """
 
     requests: Sequence[dict[str, Any]]
@@ -82,7 +82,7 @@ def check_promises(
     after = take_snapshot(harness)
     _no_success_changed(violations, before, after)
     if expected.is_sync:
-        _bought_at_most_what_is_told(violations, harness)
+        _bought_at_most_what_is_told(violations, harness, len(expected.requests))
     else:
         _bought_once(violations, harness, expected)
     _all_is_done(violations, harness)
@@ -181,8 +181,8 @@ def _bought_once(violations: Violations, harness: ProofHarness, expected: Expect
                 violations.add(4, f"{custom_id} was executed {executions} times, not {wanted}")
 
 
-def _bought_at_most_what_is_told(violations: Violations, harness: ProofHarness) -> None:
-    """Compare the single calls that were bought twice with those that were reported in doubt."""
+def _bought_at_most_what_is_told(violations: Violations, harness: ProofHarness, requests: int) -> None:
+    """Compare the single calls that were bought twice with those that were reported in doubt; no batch has bought the same."""
     kinds = ", ".join(repr(kind.value) for kind in DOUBTFUL)
     with harness.database() as store:
         if store is None:
@@ -190,7 +190,31 @@ def _bought_at_most_what_is_told(violations: Violations, harness: ProofHarness) 
         with store.read() as connection:
             query = f"SELECT count(*) FROM attempts WHERE kind IN ({kinds})"  # noqa: S608 - constants
             told = int(connection.exec_driver_sql(query).scalar_one())
-    violations.bought_twice += max(harness.ledger().synchronous.bought_twice - told, 0)
+    ledger = harness.ledger()
+    calls = ledger.synchronous
+    violations.bought_twice += max(calls.bought_twice - told, 0)
+    in_both_lanes = ledger.totals.requests_succeeded + calls.executed - calls.bought_twice - requests
+    violations.bought_twice += ledger.totals.bought_twice + max(in_both_lanes, 0)
+
+
+def check_budget(violations: Violations, harness: ProofHarness, max_tokens: int) -> None:
+    """Check that a command that its budget stopped has spent no more, and left nothing in flight."""
+    with harness.database() as store:
+        if store is None:
+            violations.add(5, "there is no database")
+            return
+        with store.read() as connection:
+            query = (
+                "SELECT coalesce(sum(spent_tokens), 0), count(CASE WHEN state NOT IN ('planned', 'merged', 'withdrawn') THEN 1 END)"
+                " FROM shards"
+            )
+            spent, left = connection.exec_driver_sql(query).one()
+            query = "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) FROM results"
+            used = connection.exec_driver_sql(query).scalar_one()
+    if max(spent, used) > max_tokens:
+        violations.add(4, f"{spent} tokens were spent, {used} by answers, of a budget of {max_tokens}")
+    if left:
+        violations.add(5, f"the budget stopped the command while {left} shards were in flight")
 
 
 def _all_is_done(violations: Violations, harness: ProofHarness) -> None:

@@ -35,16 +35,18 @@ _BATCHES = "BATCHES"
 class Command:
     """The arguments of a command, and the exit codes that it may have if nothing kills it. One that does not ``buy`` creates no batch.
 
-    The argument ``BATCHES`` stands for the ids of the batches that are adopted.
+    The argument ``BATCHES`` stands for the ids of the batches that are adopted. ``max_tokens`` is the budget that must hold when it has
+    ended.
     """
 
     arguments: tuple[str, ...]
     codes: frozenset[int]
     buys: bool = True
+    max_tokens: int | None = None
 
 
-def _command(arguments: str, *codes: int, buys: bool = True) -> Command:
-    return Command(tuple(arguments.split()), frozenset(codes), buys)
+def _command(arguments: str, *codes: int, buys: bool = True, max_tokens: int | None = None) -> Command:
+    return Command(tuple(arguments.split()), frozenset(codes), buys, max_tokens)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class ProofScenario:
     if that is not 1; None leaves it unchecked. ``successes`` maps a custom_id to the number of answers that are bought, if that is
     more than 1 because the first answers are invalid. ``earlier_rows`` are a table that the first command reads. With ``is_foreign``
     another client has created batches of the requests. ``provider`` is emulated, ``speed`` is the speed of its clock, ``waits`` are
-    settings of the commands. With ``is_sync`` the requests are single calls.
+    settings of the commands. With ``is_sync`` the requests are single calls, all or some of them.
     """
 
     name: str
@@ -151,6 +153,46 @@ SYNC = replace(
     failing={},
     executions=None,
     is_sync=True,
+)
+
+_BUDGET = 220  # of 10 requests that may use about 37 tokens each
+
+
+def _under_a_budget(scenario: ProofScenario, lane: str) -> ProofScenario:
+    run = f"run {_INPUT} --name w --lane {lane} --no-prefect --shard-lines 4 --max-expiries 50 --output {OUTPUT}"
+    return replace(
+        scenario,
+        name=f"run with a budget, then with a larger one, {lane}",
+        commands=(
+            _command(f"{run} --max-total-tokens {_BUDGET}", 6, max_tokens=_BUDGET),
+            _command(f"{run} --max-total-tokens 100000", *((0,) if scenario.is_sync else (3,))),
+        ),
+        requests=tuple(
+            chat_line(f"row-{number}", f"Question {number}: naïve \u2028 日本語", max_completion_tokens=20)
+            for number in range(10)
+        ),
+    )
+
+
+#: Stopped by the budget, whatever dies, and resumed with a larger one.
+BUDGETS = (_under_a_budget(RUN, "batch"), _under_a_budget(SYNC, "sync"))
+
+#: Some requests would wait for the end of a day of ten seconds: they leave their batches before the deadline.
+DEADLINE = replace(
+    SYNC,
+    name="run in both lanes with a deadline",
+    commands=(
+        _command(
+            f"run {_INPUT} --name w --within 2s --small 0 --no-prefect --shard-lines 4 --max-expiries 50 --output {OUTPUT}",
+            0,
+        ),
+    ),
+    faults=(
+        lines.ExpireLines(custom_ids=frozenset({"row-1", "row-4", "row-5", "row-8"})),
+        batches.SlowCancel(seconds=1_000),
+    ),
+    speed=8_640.0,
+    waits={"BATCHKIT_CANCEL_SECONDS": "0.2"},
 )
 
 #: A list in pages after an id, an object of errors, and one model for each file.
@@ -319,7 +361,19 @@ ADOPTIONS = (adopting(DEFAULT_PROVIDER, _MODEL), adopting("openai", two_models("
 #: Scenarios that planted bugs refer to, by name.
 SCENARIOS = {
     scenario.name: scenario
-    for scenario in (RUN, SYNC, ON_OPENAI, VERBS, ANNOTATE, REUSE, CANCELLED, ABSENT, *LOST_INPUTS, *ADOPTIONS)
+    for scenario in (
+        RUN,
+        SYNC,
+        DEADLINE,
+        ON_OPENAI,
+        VERBS,
+        ANNOTATE,
+        REUSE,
+        CANCELLED,
+        ABSENT,
+        *LOST_INPUTS,
+        *ADOPTIONS,
+    )
 }
 
 #: Additional faults of the provider for the first scenario; each has its own list of fault points.

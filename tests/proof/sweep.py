@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from tests.postgres import PostgresServer
 from tests.proof.fault_points import InjectionKind
 from tests.proof.harness import KILLED, ProofHarness, take_snapshot
-from tests.proof.promises import ExpectedOutcome, Violations, check_memory, check_promises
+from tests.proof.promises import ExpectedOutcome, Violations, check_budget, check_memory, check_promises
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -123,6 +123,8 @@ def run_scenario(
                 before.append(take_snapshot(harness))
             if not command.buys and len(harness.ledger().batches) > made:
                 unfinished.add(4, f"{command.arguments[0]} created a batch")
+            if command.max_tokens is not None:
+                check_budget(unfinished, harness, command.max_tokens)
             if code not in command.codes:
                 unfinished.add(5, f"{' '.join(command.arguments)} ended with {code}: {harness.output()[-3000:]}")
             elif met:

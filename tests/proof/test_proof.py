@@ -54,6 +54,7 @@ def measured() -> Callable[[ProofScenario, Backend], Baseline]:
     [
         (scenarios.RUN, 2),
         (scenarios.SYNC, 1),
+        (scenarios.DEADLINE, 1),
         (scenarios.VERBS, 1),
         (scenarios.ANNOTATE, 1),
         (scenarios.ADOPTIONS[0], 1),
@@ -180,6 +181,14 @@ def test_a_peer_that_is_stopped_at_a_commit(postgres_server, measured):
 def test_a_storm(backend, seed):
     """Two runners, killed at random instants under randomly drawn faults, end with the same result, on whichever provider."""
     outcome = run_storm(seed, backend)
+
+    assert outcome.violations.is_clean, f"{outcome.plan}: {outcome.violations}"
+
+
+@pytest.mark.slow
+def test_a_storm_in_both_lanes_with_a_deadline(backend):
+    """Two runners that are killed before, at and after the cutoff lose nothing, and buy twice at most what is told."""
+    outcome = run_storm(4, backend, has_deadline=True)
 
     assert outcome.violations.is_clean, f"{outcome.plan}: {outcome.violations}"
 

@@ -59,7 +59,7 @@ def test_what_batches_do_not_answer_in_time_is_sent_one_by_one(start_command):
     """
     command = begin(start_command)
     names = write_input(command)
-    ended = run_within(command, 8, "--max-expiries", "1", "--max-attempts", "1")
+    ended = run_within(command, 14, "--max-expiries", "1", "--max-attempts", "1")
     assert ended.returncode == 0, ended.stderr
     assert answered(command) == names
     ledger = command.emulator.ledger()
@@ -105,6 +105,7 @@ def totals_of_calls(command):
         (("--within", "soon"), "is no span of time"),
         (("--within", "0h"), "is no span of time"),
         (("--within", "1h", "--late", "maybe"), "there is no such choice"),
+        (("--late", "stop"), "there is none"),
     ],
 )
 def test_deadlines_that_make_no_sense_are_refused(start_command, flags, words):
@@ -243,6 +244,27 @@ def test_resubmit_takes_a_deadline(start_command):
     assert bought_once(command.emulator.ledger(), 50)
     assert command.run(*RUN).returncode == 0
     assert answered(command) == names
+
+
+def test_rows_of_a_table_have_a_deadline_too(start_command):
+    """``annotate`` tells what it means, refuses one that cannot be met in its dry run too, and answers all rows in time."""
+    command = begin(start_command)
+    write_lines(
+        command.folder / "rows.jsonl", [{"id": f"r{number}", "text": f"Text {number}"} for number in range(200)]
+    )
+    annotate = ("annotate", "rows.jsonl", "--prompt", "{{text}}", "--model", "openai/gpt-oss-20b", "--name", "rows")
+    for more in (("--dry-run",), ("--no-prefect",)):
+        refused = command.run(*annotate, "--within", "5m", "--rpm", "30", *more)
+        assert refused.returncode == 2
+        assert "cannot be met" in refused.stderr
+    shown = command.run(*annotate, "--within", "6h", "--rpm", "30", "--dry-run")
+    assert "30 single calls a minute" in " ".join(shown.stderr.split())
+    ended = command.run(*annotate, "--within", "14s", "--no-prefect", "--shard-lines", "50", "-o", "out.jsonl")
+    assert ended.returncode == 0, ended.stderr
+    assert len(read_lines(command.folder / "out.jsonl")) == 200
+    assert totals_of_calls(command) > 0
+    assert bought_once(command.emulator.ledger(), 200)
+    assert status(command, "rows")["deadline"]["outlook"] == "met"
 
 
 @pytest.mark.slow

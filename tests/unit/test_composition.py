@@ -18,6 +18,7 @@ FIGURES = {
     "poll_interval_seconds": 36.0,
     "max_poll_interval_seconds": 37.0,
     "outage_seconds": 38.0,
+    "cancel_seconds": 39.0,
     "window": "48h",
     "max_window": "72h",
     "shard_lines": 41,

@@ -100,7 +100,16 @@ def speak(
     from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
-        "speak", rows, text=text, voice=voice, model=model, response_format=response_format, speed=speed, tries=tries
+        "speak",
+        rows,
+        text=text,
+        voice=voice,
+        model=model,
+        response_format=response_format,
+        speed=speed,
+        tries=tries,
+        max_cost=cut.max_cost,
+        max_total_tokens=cut.max_total_tokens,
     )
     asked.require("text", "--text")
     asked.require("voice", "--voice")
