@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from batchkit.engine.progress import Progress, read_progress
 from batchkit.files import jsonl
 from batchkit.models import BatchStatus, ShardState
-from batchkit.reports.spending import Spending, read_spending
-from batchkit.store import report_rows, workloads
+from batchkit.reports.spending import SAMPLE, Spending, read_spending
+from batchkit.store import report_rows, work_time, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,10 +116,15 @@ class WorkloadFacts:
 
 
 class Reading(NamedTuple):
-    """How much is read for what has no index: requests are counted whole below ``requests``, and so many ``attempts`` are read."""
+    """How much is read for what has no index.
+
+    Requests are counted whole below ``requests``, else in so many ``ranges``; so many ``attempts`` and ``answers`` are read.
+    """
 
     requests: int = report_rows.WHOLE_BELOW
+    ranges: int = report_rows.RANGES
     attempts: int = report_rows.ATTEMPTS_READ
+    answers: int = SAMPLE
 
 
 #: For a file that is kept.
@@ -128,18 +133,19 @@ THOROUGH = Reading()
 
 def read_facts(runner: Runner, workload: Workload, *, reading: Reading = THOROUGH) -> WorkloadFacts:
     """Read the facts of a workload in one snapshot of the store."""
-    worked_seconds = runner.work_seconds(runner.progress(workload.id))
     with runner.store.read() as connection:
-        return _read(connection, workloads.get(connection, workload.id), runner.clock(), worked_seconds, reading)
+        return _read(connection, workloads.get(connection, workload.id), runner.clock(), reading)
 
 
-def _read(
-    connection: Connection, workload: Workload, now: float, worked_seconds: float, reading: Reading
-) -> WorkloadFacts:
+def _read(connection: Connection, workload: Workload, now: float, reading: Reading) -> WorkloadFacts:
     progress = read_progress(connection, workload, now=now)
+    worked_seconds = progress.worked_seconds
+    if worked_seconds is None:
+        is_driven = bool(progress.runners)
+        worked_seconds = work_time.work_seconds(connection, workload.id, until=now, is_driven=is_driven)
     total = progress.counts.total
     attempts, attempts_seen = report_rows.attempts_histogram(
-        connection, workload.id, total, whole_below=reading.requests
+        connection, workload.id, total, whole_below=reading.requests, ranges=reading.ranges
     )
     reasons, reasons_seen = report_rows.attempt_reasons(connection, workload.id, limit=_REASONS, most=reading.attempts)
     return WorkloadFacts(
@@ -150,7 +156,7 @@ def _read(
         attempts_seen=attempts_seen,
         reasons=reasons,
         reasons_seen=reasons_seen,
-        spending=read_spending(connection, workload, progress.usage),
+        spending=read_spending(connection, workload, progress.usage, sample=reading.answers),
         worked_seconds=worked_seconds,
     )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batchkit.models import Usage, Workload
 
 #: The number of answers in the sample.
-_SAMPLE = 400
+SAMPLE = 400
 _BILLION = 1_000_000_000
 
 
@@ -71,14 +71,14 @@ class _Seen:
     completion_tokens: int = 0
 
 
-def read_spending(connection: Connection, workload: Workload, usage: Usage) -> Spending:
-    """Split a workload's tokens among its models."""
+def read_spending(connection: Connection, workload: Workload, usage: Usage, *, sample: int = SAMPLE) -> Spending:
+    """Split a workload's tokens among its models; without a recipe by a ``sample`` of so many answers."""
     total = workload.request_count or 0
     seen: dict[str, _Seen] = {}
     seconds: list[float] = []
     queued: list[float] = []
     sampled = 0
-    for answer in report_rows.answer_sample(connection, workload.id, total, size=_SAMPLE):
+    for answer in report_rows.answer_sample(connection, workload.id, total, size=sample):
         body = _object(answer.body)
         sampled += 1
         of_model = seen.setdefault(_text(body.get("model")), _Seen())
@@ -90,7 +90,7 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
             queued += _seconds(times.get("queue_time"))
     pricing = pricing_of(workload.provider, workload.lane)
     exact = tokens_by_model(connection, workload)
-    is_whole = exact is not None or total <= _SAMPLE
+    is_whole = exact is not None or total <= sample
     return Spending(
         models=_by_model(seen, usage, pricing) if exact is None else tuple(_spending(pricing, *used) for used in exact),
         usage=usage,

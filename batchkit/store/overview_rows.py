@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, exists, or_, select, text
+from sqlalchemy import exists, or_, select, text
 
+from batchkit.errors import UnknownWorkload
 from batchkit.lifecycle import OPEN_SHARD_STATES
 from batchkit.models import RequestState
 from batchkit.store.evaluation_tables import evaluations
 from batchkit.store.tables import UNFINISHED, requests, shards, workloads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
     from batchkit.models import WorkloadId
@@ -19,13 +22,15 @@ if TYPE_CHECKING:
 
 
 class ListedWorkload(NamedTuple):
-    """A workload in an overview. ``is_open``: it has requests without a final state, or is not split yet."""
+    """A workload in an overview. ``is_open``: it has requests without a final state, or is not split yet.
+
+    ``last_event`` is the number of its last event: what is derived from its rows holds until the next one.
+    """
 
     id: WorkloadId
     name: str
     created_at: float
     is_open: bool
-    is_cancelling: bool
     has_failed: bool
     last_event: int
 
@@ -64,27 +69,29 @@ def _listed() -> Any:
         workloads.c.name,
         workloads.c.created_at,
         is_open.label("is_open"),
-        and_(workloads.c.cancel_requested_at.is_not(None)).label("is_cancelling"),
         has_requests(RequestState.FAILED).label("has_failed"),
         last_event,
     ).order_by(workloads.c.id.desc())
 
 
 _LISTED = _listed()
-_LAST_EVENT = text("SELECT coalesce(max(id), 0) FROM events WHERE workload_id = :workload_id")
 
 
 def listed(connection: Connection) -> list[ListedWorkload]:
     """Read all workloads, the newest first: a few lookups in indexes for each."""
-    return [
-        ListedWorkload(row[0], row[1], row[2], bool(row[3]), bool(row[4]), bool(row[5]), row[6])
-        for row in connection.execute(_LISTED)
-    ]
+    return [_workload(row) for row in connection.execute(_LISTED)]
 
 
-def last_event(connection: Connection, workload_id: WorkloadId) -> int:
-    """Return the number of a workload's last event: what is derived from its rows holds until the next one."""
-    return int(connection.execute(_LAST_EVENT, {"workload_id": workload_id}).scalar_one())
+def one(connection: Connection, workload_id: WorkloadId) -> ListedWorkload:
+    """Read one workload as the overview has it. Raises ``UnknownWorkload`` when it was removed."""
+    row = connection.execute(_LISTED.where(workloads.c.id == workload_id)).one_or_none()
+    if row is None:
+        raise UnknownWorkload(f"there is no workload {workload_id} (any more)")
+    return _workload(row)
+
+
+def _workload(row: Sequence[Any]) -> ListedWorkload:
+    return ListedWorkload(row[0], row[1], row[2], bool(row[3]), bool(row[4]), row[5])
 
 
 def runs(connection: Connection, *, suite: str | None = None, limit: int) -> list[ListedRun]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Workloads up to this size are counted whole when a count has no index: one second for a million rows.
 WHOLE_BELOW = 1_000_000
 #: In larger ones this many ranges are read, spread evenly over the input.
-_RANGES = 200
+RANGES = 200
 _ROWS_PER_RANGE = 500
 #: About this many attempts without an answer are read, those of the latest shards.
 ATTEMPTS_READ = 200_000
@@ -183,11 +183,16 @@ def attempt_reasons(
 
 
 def attempts_histogram(
-    connection: Connection, workload_id: WorkloadId, request_count: int, *, whole_below: int = WHOLE_BELOW
+    connection: Connection,
+    workload_id: WorkloadId,
+    request_count: int,
+    *,
+    whole_below: int = WHOLE_BELOW,
+    ranges: int = RANGES,
 ) -> tuple[dict[int, int], Sampled]:
-    """Count requests by their number of attempts: all requests of a workload up to ``whole_below``, else evenly spread ranges."""
+    """Count requests by their number of attempts: all of a workload up to ``whole_below``, else those in evenly spread ``ranges``."""
     counts: dict[int, int] = {}
-    for first, last in _ranges(request_count, whole_below):
+    for first, last in _ranges(request_count, whole_below, ranges):
         query = (
             select(requests.c.attempts, func.count())
             .where(requests.c.workload_id == workload_id, requests.c.seq.between(first, last))
@@ -350,11 +355,11 @@ def _failed_seqs(connection: Connection, workload_id: WorkloadId, limit: int) ->
     return sorted(found)[:limit]
 
 
-def _ranges(request_count: int, whole_below: int) -> Iterator[tuple[int, int]]:
+def _ranges(request_count: int, whole_below: int, ranges: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of seq that are read, both ends included."""
     if request_count <= whole_below:
         yield 0, max(request_count - 1, 0)
         return
-    step = request_count // _RANGES
-    for number in range(_RANGES):
+    step = request_count // ranges
+    for number in range(ranges):
         yield number * step, number * step + min(_ROWS_PER_RANGE, step) - 1

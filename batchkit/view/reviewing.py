@@ -262,7 +262,7 @@ class Reviewing:
         """Return the review of a finished workload. Raises ``UsageError`` for another one."""
         workload = self._reader.find(name)
         with self._reader.store.read() as connection:
-            key = (workload.id, overview_rows.last_event(connection, workload.id))
+            key = (workload.id, overview_rows.one(connection, workload.id).last_event)
         with self._lock:
             if key in self._tasks:
                 return self._tasks[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from batchkit import formatting
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from batchkit.view.app import View
 
 #: What a page that is read again and again reads of what has no index; the report's file reads more.
-_QUICK: Final = Reading(requests=20_000, attempts=5_000)
+_QUICK: Final = Reading(requests=5_000, ranges=10, attempts=2_000, answers=48)
 _ROWS: Final = 15
 _MANY: Final = 100_000
 _TEXT_BYTES: Final = 300
@@ -114,18 +115,15 @@ def annotation(view: View, request: Request) -> Response:
 
 
 def _facts(view: View, found: Workload) -> WorkloadFacts:
-    """Return the facts of a workload; of a finished one those since its last event."""
+    """Return the facts of a workload since its last event; of an open one the batches' counts are those of now."""
     reader = view.reader
-
-    def read() -> WorkloadFacts:
-        return read_facts(reader.as_runner, found, reading=_QUICK)
-
     with reader.store.read() as connection:
-        last = overview_rows.last_event(connection, found.id)
-    if not reader.progress(found.id).is_finished:
-        return read()
-    facts: WorkloadFacts = view.kept.get(("facts", found.id, last), read)
-    return facts
+        known = overview_rows.one(connection, found.id)
+    facts: WorkloadFacts = view.kept.get(
+        ("facts", found.id, known.last_event, known.is_open),
+        lambda: read_facts(reader.as_runner, found, reading=_QUICK),
+    )
+    return replace(facts, progress=reader.progress(found.id)) if known.is_open else facts
 
 
 def _annotation(view: View, found: Workload, *, counts_reviews: bool) -> AnnotationView | None:
@@ -150,7 +148,7 @@ def _annotation(view: View, found: Workload, *, counts_reviews: bool) -> Annotat
         )
 
     with reader.store.read() as connection:
-        last = overview_rows.last_event(connection, found.id)
+        last = overview_rows.one(connection, found.id).last_event
         newest = reviews.newest(connection, found.id) if counts_reviews else None
     shown: AnnotationView | None = view.large.get(("annotation", found.id, last, counts_reviews, newest), read)
     return shown

@@ -15,6 +15,7 @@ from batchkit.emulator.faults import answers, lines
 from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
+from batchkit.view.reviewing import CLAIM_SECONDS
 from tests.reports.browsers import open_browser
 from tests.reports.conftest import running
 from tests.reports.test_browser import HOSTILE, HUGE, RAN
@@ -59,7 +60,12 @@ def visit(browser):
         seen = Visit(context.new_page())
         seen.page.on("pageerror", lambda error: seen.trouble.append(f"error {error}"))
         seen.page.on("console", lambda message: seen.trouble.append(f"console {message.text}"))
-        seen.page.on("dialog", lambda dialog: seen.trouble.append("dialog") or dialog.dismiss())
+
+        def dismiss(dialog):
+            seen.trouble.append("dialog")
+            dialog.dismiss()
+
+        seen.page.on("dialog", dismiss)
         seen.page.on("request", lambda request: seen.asked.append(request.url))
         seen.page.goto(url)
         return seen
@@ -284,6 +290,30 @@ def test_fifty_rows_are_settled_by_keys_alone(sqlite_url, tmp_path, visit):
     rows = pq.read_table(target).to_pylist()
     assert {number: row["answer"] for number, row in enumerate(rows, 1) if row["reviewed"]} == chosen
     assert rows[0]["answer"] == right(0)
+
+
+@pytest.mark.slow
+def test_a_killed_browser_leaves_its_row_to_the_next_one(sqlite_url, tmp_path, visit):
+    """Two people have two rows; when the browser of one is gone for long enough, the other one gets that row, too."""
+    workload = annotate(tmp_path / "home", sqlite_url, tmp_path, 12)
+    with serving(tmp_path / "home", sqlite_url) as view:
+        now = [1_760_000_000.0]
+        view.server._view.reader.clock = lambda: now[0]
+        people = [visit(f"{view.root}/review?name={workload.name}").page for _ in range(2)]
+        for page, name in zip(people, ("Ada", "Bob"), strict=True):
+            page.keyboard.type(name)
+            page.keyboard.press("Enter")
+            page.locator("#row", has_text="Row ").wait_for()
+        ada, bob = people
+        assert [page.locator("#row").inner_text() for page in people] == ["Row 2: disputed", "Row 6: disputed"]
+        ada.context.close()
+        bob.keyboard.press("1")
+        bob.locator("#row", has_text="Row 10:").wait_for()
+        now[0] += CLAIM_SECONDS + 1
+        bob.keyboard.press("1")
+        bob.locator("#row", has_text="Row 2:").wait_for()
+        bob.keyboard.press("1")
+        bob.get_by_role("heading", name="No row is left").wait_for()
 
 
 def test_the_policy_would_block_an_injected_script(hostile, visit):

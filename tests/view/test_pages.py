@@ -21,8 +21,9 @@ from batchkit.store import custom_id_index
 from batchkit.store.engine import Store
 from batchkit.store.tables import requests, shards, workloads
 from batchkit.view import finding
+from batchkit.view.server import ViewServer
 from tests.factories import NOW, add_shard, add_workload
-from tests.view.conftest import serving
+from tests.view.conftest import Browsing, serving
 from tests.view.labelled import annotate
 from tests.view.whole import run_whole
 
@@ -293,3 +294,25 @@ def test_a_path_in_the_database_does_not_leave_the_spool(view, store, tmp_path):
     reply = view.get("/request", name=name, place=1)
     assert "the secret" not in reply.text
     assert "not available" in reply.words
+
+
+def test_no_page_shows_the_key(database_url, tmp_path, store):
+    """Neither the key nor the digest of the credential, which the database holds, is on any page."""
+    name = fill(store)
+    digest = "0123456789abcdef" * 4
+    with store.write() as connection:
+        connection.execute(text("UPDATE workloads SET credential = :digest"), {"digest": digest})
+    settings = load_settings(home=tmp_path / "home", database_url=database_url, api_key="gsk_never_shown")
+    with ViewServer(settings, port=0) as server:
+        view = Browsing(server)
+        for reply in (
+            view.get("/"),
+            view.get("/workload", name=name),
+            view.get("/requests", name=name),
+            view.get("/request", name=name, place=1),
+            view.get("/report", name=name),
+            view.get("/download", name=name, format="jsonl"),
+        ):
+            assert reply.status == 200
+            assert "gsk_never_shown" not in reply.text
+            assert digest not in reply.text
