@@ -157,8 +157,13 @@ class _Checker:
         free = self._dialect.free_request[1] if self._dialect.free_request else None
         chats = [name for name in listed if not _NO_CHAT.search(name)]
         preferred = [self._trial.model, free if free in listed else None]
-        preferred += [name for name in self._dialect.models.chat if name in listed] + chats
+        known = [name for name in self._dialect.models.chat if name in listed]
+        preferred += [name for name in known + chats if self._is_batched(name)]
         return next((name for name in preferred if name), None)
+
+    def _is_batched(self, model: str) -> bool:
+        endpoints = self._dialect.rules.model_endpoints.get(model.lower())
+        return endpoints is None or CHAT in endpoints
 
     def _upload(self, endpoint: str, model: str) -> tuple[RemoteFile, bytes]:
         line = lines_of(request(_CUSTOM_ID, endpoint, check_calls.question(model)))
