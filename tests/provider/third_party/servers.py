@@ -90,28 +90,28 @@ class Server:
 @contextmanager
 def ogx(commands: Path, folder: Path, engine: str) -> Iterator[Server]:
     """Run OGX's reference batches, which ask an engine of OpenAI's shape."""
-    port = _free_port()
+    port = free_port()
     config = folder / "config.yaml"
     config.write_text(_OGX.format(engine=engine, folder=folder, port=port))
     server = Server("ogx", f"http://127.0.0.1:{port}/v1", f"engine/{MODEL}")
-    with _running([str(commands / "ogx"), "run", str(config), "--insecure"], folder, server):
+    with running([str(commands / "ogx"), "run", str(config), "--insecure"], folder, server):
         yield server
 
 
 @contextmanager
 def aibrix(commands: Path, folder: Path) -> Iterator[Server]:
     """Run AIBrix's metadata service in its dry-run mode, in which the answer to a request is its own body."""
-    port = _free_port()
+    port = free_port()
     server = Server("aibrix", f"http://127.0.0.1:{port}/v1", MODEL)
     words = [str(commands / "aibrix_metadata"), "--dry-run", "--host", "127.0.0.1", "--port", str(port)]
-    with _running(words, folder, server, STORAGE_LOCAL_PATH=str(folder / "storage")):
+    with running(words, folder, server, STORAGE_LOCAL_PATH=str(folder / "storage")):
         yield server
 
 
 @contextmanager
 def litellm(commands: Path, folder: Path, engine: str, engine_key: str, model: str) -> Iterator[Server]:
     """Run LiteLLM's proxy, which passes files and batches on to a server of OpenAI's shape."""
-    port = _free_port()
+    port = free_port()
     server = Server("litellm", f"http://127.0.0.1:{port}/v1", model)
     config = folder / "config.yaml"
     config.write_text(_LITELLM.format(engine=engine, engine_key=engine_key, model=model, key=server.api_key))
@@ -122,22 +122,22 @@ def litellm(commands: Path, folder: Path, engine: str, engine_key: str, model: s
         "OPENAI_API_KEY": engine_key,
         "OPENAI_BASE_URL": engine,
     }
-    with _running(words, folder, server, **own):
+    with running(words, folder, server, **own):
         yield server
 
 
 @contextmanager
 def llmock(commands: Path, folder: Path, provider: str, path: str, model: str) -> Iterator[Server]:
     """Run LLMock, which has a batch API in the shape of several providers, each below a path of its own."""
-    port = _free_port()
+    port = free_port()
     server = Server(provider, f"http://127.0.0.1:{port}{path}", model)
     words = [str(commands / "llmock"), "serve", "--host", "127.0.0.1", "--port", str(port), "--response-style", "echo"]
-    with _running(words, folder, server):
+    with running(words, folder, server):
         yield server
 
 
 @contextmanager
-def _running(words: Sequence[str], folder: Path, server: Server, **variables: str) -> Iterator[None]:
+def running(words: Sequence[str], folder: Path, server: Server, **variables: str) -> Iterator[None]:
     """Run a server until the end of the block, in a process group of its own; its output is in ``log.txt`` in the folder."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -178,7 +178,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(_STOP_SECONDS)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
