@@ -27,6 +27,8 @@ FIGURES = {
     "max_expiries": 44,
     "lane": "sync",
     "small": 45,
+    "max_cost": 46.0,
+    "max_total_tokens": 47,
 }
 
 
