@@ -213,7 +213,7 @@ def test_quirk_35_answers_are_kept_as_they_came(open_harness):
     {
         "two choices": ("choices", "Echo: a ", "length"),
         "parts": ("parts", "Echo: a Echo: a question", "stop"),
-        "items": ("output", "", ""),
+        "items": ("output", "Echo: a Echo: a question", "stop"),
     },
 )
 def test_quirk_38_an_answer_in_several_items_is_kept_whole(open_harness, into, answer, reason):
