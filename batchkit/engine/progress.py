@@ -43,6 +43,11 @@ class WorkloadState(StrEnum):
     STOPPED_BY_BUDGET = "stopped_by_budget"
     FINISHED = "finished"
 
+    @property
+    def label(self) -> str:
+        """Return the state for people."""
+        return self.value.replace("_", " ")
+
 
 class Reopenable(StrEnum):
     """What ``resubmit`` would send again of a held workload: what has no answer; with ``--failed`` alone; nothing at all."""

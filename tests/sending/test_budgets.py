@@ -49,6 +49,8 @@ def test_a_budget_stops_the_work_and_a_larger_one_resumes_it(start_command, lane
     assert "stopped by the budget: " in ended.stdout
     assert "tokens spent, 0 in flight" in ended.stdout
     assert "raise --max-total-tokens to continue" in ended.stdout
+    assert "resume:" not in ended.stdout
+    assert "stopped by budget" in command.run("status", "input").stdout
     found = status(command)
     assert found["state"] == "stopped_by_budget"
     cost = found["cost"]

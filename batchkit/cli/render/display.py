@@ -233,7 +233,7 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: M
     return Panel(
         grid,
         box=ROUNDED,
-        title=f"[bold]{name}[/bold]  [{_STATE_STYLES[state]}]{state.value}[/]  [dim]{elapsed}[/dim]",
+        title=f"[bold]{name}[/bold]  [{_STATE_STYLES[state]}]{state.label}[/]  [dim]{elapsed}[/dim]",
         title_align="left",
     )
 

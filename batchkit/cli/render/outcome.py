@@ -139,7 +139,8 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
         yield Text(deadline)
     if batches:
         yield Text("the batches keep running at the provider")
-    yield next_step("resume", again)
+    if progress.state is not WorkloadState.STOPPED_BY_BUDGET:
+        yield next_step("resume", again)
     yield next_step("status", where.command("status", progress.workload.name))
 
 

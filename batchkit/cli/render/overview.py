@@ -45,7 +45,7 @@ class Overview:
         self._snapshots = snapshots
         self._shares_of = shares_of
         self._names = [Text(formatting.printable(shown.workload.name)) for shown in snapshots]
-        self._states = [Text(shown.state.value, style=style_of(shown.state)) for shown in snapshots]
+        self._states = [Text(shown.state.label, style=style_of(shown.state)) for shown in snapshots]
         self._verdicts = [verdicts.get(shown.workload.name, Text()) for shown in snapshots] if verdicts else []
         self._answered = [Text(formatting.percent(shown.answered, shown.counts.total)) for shown in snapshots]
         self._fetched = [Text(formatting.percent(shown.fetched, shown.counts.total)) for shown in snapshots]
